@@ -1,0 +1,87 @@
+"""Where a text may be cut, and how good each place is. Pure numpy, linear in the text."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# How good a cut before a token is. INSIDE is within a word: only where nothing else is left.
+# TOKEN is between a word and its punctuation, or between two CJK characters.
+INSIDE, TOKEN, WORD, LINE, SENTENCE, PARAGRAPH, HEADING = range(7)
+
+_SPACE = np.array([chr(code).isspace() for code in range(0x3001)])
+_ENDERS = np.array([ord(c) for c in ".!?…"], dtype=np.uint32)
+# These end a sentence without any space behind them.
+_CJK_ENDERS = np.array([ord(c) for c in "。！？｡"], dtype=np.uint32)
+_CLOSERS = np.array([ord(c) for c in "\"')]}”’»」』"], dtype=np.uint32)
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The text's characters as numbers, (n_chars,)."""
+    return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+
+
+def is_space(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Which characters are blank, as str.isspace says."""
+    spaces = np.zeros(len(points), dtype=bool)
+    low = points < len(_SPACE)
+    spaces[low] = _SPACE[points[low]]
+    return spaces
+
+
+def cut_levels(
+    points: NDArray[np.uint32], starts: NDArray[np.int64], word_start: NDArray[np.bool_]
+) -> NDArray[np.int8]:
+    """How good a cut before each token is, (n_tokens,): INSIDE to HEADING.
+
+    `starts` are the tokens' character offsets in order, each on a non-blank character where the
+    token has one; `word_start` says which tokens begin a word of the tokenizer.
+    """
+    levels = np.where(word_start, TOKEN, INSIDE).astype(np.int8)
+    if not len(points) or not len(starts):
+        return levels
+    spaces = is_space(points)
+    # For every character, the nearest non-blank one before it; -1 where there is none.
+    before = np.maximum.accumulate(np.where(spaces, -1, np.arange(len(points))))
+    previous = np.where(starts > 0, before[np.maximum(starts, 1) - 1], -1)
+    gap = starts - previous > 1
+    newlines = np.concatenate(([0], np.cumsum(_line_ends(points))))
+    n_newlines = newlines[starts] - newlines[previous + 1]
+    at_start = previous < 0
+
+    cut = word_start.copy()
+    levels[cut & (gap | at_start)] = WORD
+    levels[cut & (n_newlines >= 1)] = LINE
+    levels[cut & _ends_sentence(points, previous, gap)] = SENTENCE
+    levels[cut & (n_newlines >= 2)] = PARAGRAPH
+    levels[cut & _is_heading(points, starts) & (at_start | (n_newlines >= 1))] = HEADING
+    return levels
+
+
+def _line_ends(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Line feeds, and carriage returns that stand alone (old Mac text)."""
+    feeds = points == ord("\n")
+    returns = points == ord("\r")
+    followed = np.append(feeds[1:], False)
+    return feeds | (returns & ~followed)
+
+
+def _ends_sentence(
+    points: NDArray[np.uint32], previous: NDArray[np.int64], gap: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    last = points[np.maximum(previous, 0)]
+    # A closing quote or bracket hides the full stop: look one further.
+    closer = np.isin(last, _CLOSERS)
+    last = np.where(closer, points[np.maximum(previous - 1, 0)], last)
+    ends = (np.isin(last, _ENDERS) & gap) | np.isin(last, _CJK_ENDERS)
+    return ends & (previous >= 0)
+
+
+def _is_heading(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """ATX headings: one to six # and a space (CommonMark 4.2)."""
+    hashes = np.ones(len(starts), dtype=bool)
+    heading = np.zeros(len(starts), dtype=bool)
+    for width in range(1, 7):
+        at = np.minimum(starts + width - 1, len(points) - 1)
+        after = np.minimum(starts + width, len(points) - 1)
+        hashes &= points[at] == ord("#")
+        heading |= hashes & (points[after] == ord(" "))
+    return heading

@@ -1,0 +1,110 @@
+"""The command line: thin, over the same code that Dagster runs.
+
+Exit codes: 0 done, 1 something failed, 2 wrong usage or settings.
+"""
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from embed_assets import __version__
+from embed_assets.errors import InputError, SettingsError
+from embed_assets.setting_options import chosen_settings, with_setting_options
+from embed_assets.settings import Device, PipelineSettings
+
+
+class _Commands(click.Group):
+    """Turns what a user can mend into one line on standard error."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; InputError becomes a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    r"""Turn a text corpus into embeddings: shard by shard, into Delta tables, with Dagster.
+
+    \b
+    embed-assets run                                     the bundled corpus and model
+    embed-assets run --corpus ~/notes --tables ~/vectors your own folder
+    embed-assets search "open a file" --tables ~/vectors the nearest chunks
+    embed-assets status --tables ~/vectors               what is there
+    embed-assets ui                                      the Dagster UI of this project
+    """
+
+
+@main.command()
+@click.option("--pipeline", metavar="NAME", help="A pipeline declared under defs/.")
+@click.option("--force", is_flag=True, help="Compute everything again.")
+@with_setting_options
+def run(pipeline: str | None, force: bool, **values: object) -> None:
+    """Bring a corpus's vectors up to date, through Dagster.
+
+    Only what changed is computed. Without --corpus the declared pipeline python_docs runs; with
+    it, settings that are not given take their defaults. Every option is a key of defs.yaml, too.
+    """
+    settings, is_declared = chosen_settings(pipeline, values)
+    from embed_assets.orchestration.command import run_pipeline
+
+    sys.exit(run_pipeline(settings, is_declared=is_declared, force=force))
+
+
+def _tables_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--tables",
+        required=True,
+        metavar="URI",
+        help="Folder or URI of the tables.",
+    )(command)
+
+
+@main.command()
+@click.argument("query")
+@_tables_option
+@click.option("-k", default=5, show_default=True, type=click.IntRange(min=1), help="How many.")
+@click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
+)
+def search(query: str, tables: str, k: int, device: Device) -> None:
+    """Print the chunks nearest to QUERY with score, source and text."""
+    from embed_assets.search import search as nearest
+    from embed_assets.tables.delta import open_delta_tables
+    from embed_assets.terminal import print_hits, quiet_libraries
+
+    quiet_libraries()
+    print_hits(nearest(open_delta_tables(_located(tables)), query, k, device))
+
+
+@main.command()
+@_tables_option
+def status(tables: str) -> None:
+    """Show shards, rows, bytes and fingerprints of the tables."""
+    from embed_assets.tables.delta import open_delta_tables
+    from embed_assets.terminal import print_status
+
+    print_status(open_delta_tables(_located(tables)))
+
+
+@main.command()
+@click.option("--port", default=3000, show_default=True, type=int)
+def ui(port: int) -> None:
+    """Open the Dagster UI of this project on 127.0.0.1."""
+    from embed_assets.orchestration.command import open_ui
+
+    open_ui(port)
+
+
+def _located(tables: str) -> str:
+    from pathlib import Path
+
+    return PipelineSettings(tables=tables).located(Path.cwd()).tables

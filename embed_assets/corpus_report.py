@@ -1,0 +1,74 @@
+"""The whole corpus at a look: gather every shard's metrics and a sample of its vectors."""
+
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+from embed_assets.errors import InputError
+from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.quality.report import Report, corpus_report
+
+# Rows of the whole report's sample: what the pictures and corpus metrics are made from. Beyond
+# some thousand points a map only gets darker.
+_SAMPLED_ROWS = 8_000
+# A shard's mean says little from fewer vectors than this.
+_ROWS_PER_SHARD = 100
+
+
+def report_corpus(pipeline: OpenedPipeline) -> Report:
+    """Report on all shards, read one at a time. Raises InputError where there are none."""
+    tables = pipeline.tables
+    shards = sorted(tables.embeddings.states())
+    if not shards:
+        raise InputError(
+            f"{tables.embeddings.uri} has no vectors yet; materialise some shards first"
+        )
+    metrics = tables.quality_metrics.scan().select("shard", "metric", "value").collect()
+    rows = max(_ROWS_PER_SHARD, _SAMPLED_ROWS // len(shards))
+    sample = pl.concat([_sample(pipeline, shard, rows) for shard in shards])
+    return corpus_report(metrics, sample, pipeline.settings)
+
+
+def _sample(pipeline: OpenedPipeline, shard: str, n_rows: int) -> pl.DataFrame:
+    """Evenly spaced chunks of a shard: shard, source_group, n_tokens, embedding."""
+    tables = pipeline.tables
+    vectors = tables.embeddings.read(shard, ["chunk_id", "doc_id", "embedding"]).sort("chunk_id")
+    vectors = vectors.gather_every(max(1, vectors.height // n_rows)).head(n_rows)
+    tokens = tables.chunks.read(shard, ["chunk_id", "n_tokens"])
+    sources = tables.raw_corpus.read(shard, ["doc_id", "source"])
+    return (
+        vectors.join(tokens, on="chunk_id", how="inner")
+        .join(sources, on="doc_id", how="left")
+        .select(
+            pl.lit(shard).alias("shard"),
+            _top_folder(pl.col("source")).alias("source_group"),
+            "n_tokens",
+            "embedding",
+        )
+    )
+
+
+def _top_folder(source: pl.Expr) -> pl.Expr:
+    """The first folder of a path; a file at the top stands for itself."""
+    return source.fill_null("").str.split("/").list.first()
+
+
+def save_plots(report: Report, tables_root: str) -> str | None:
+    """Write the pictures to `quality_report/` beside the tables; None where that is not local.
+
+    Each is replaced whole, so that a viewer never loads half a picture.
+    """
+    if "://" in tables_root:
+        return None
+    folder = Path(tables_root) / "quality_report"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, png in report.plots.items():
+            with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+                file.write(png)
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(folder / f"{name}.png")
+    except OSError as error:
+        raise InputError(f"the pictures cannot be written to {folder}: {error.strerror}") from error
+    return str(folder)

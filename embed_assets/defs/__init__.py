@@ -1,0 +1,1 @@
+"""One folder per pipeline, each with a defs.yaml."""

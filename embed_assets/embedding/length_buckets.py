@@ -1,0 +1,49 @@
+"""Group texts of similar length so that a batch wastes little padding. Pure; no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts to run together: their row numbers, and the width they are padded to."""
+
+    rows: NDArray[np.int64]
+    width: int
+
+    @property
+    def n_padded_tokens(self) -> int:
+        """Tokens that the device computes, padding included."""
+        return len(self.rows) * self.width
+
+
+def plan_batches(
+    lengths: NDArray[np.int64] | Sequence[int], max_tokens_per_batch: int
+) -> list[Batch]:
+    """Batches covering every text once, each at most `max_tokens_per_batch` padded tokens.
+
+    Longest first: out-of-memory then shows in the first seconds, not after an hour. A text longer
+    than the budget gets a batch of its own. `lengths` are tokens per text, at least 1.
+    """
+    if max_tokens_per_batch < 1:
+        raise ValueError(f"max_tokens_per_batch is {max_tokens_per_batch}, expected at least 1")
+    counts = np.asarray(lengths, dtype=np.int64)
+    # A stable sort keeps texts of equal length in their order, so a plan never depends on numpy.
+    order = np.argsort(-counts, kind="stable")
+    batches = []
+    position = 0
+    while position < len(order):
+        width = int(counts[order[position]])
+        rows = order[position : position + max(1, max_tokens_per_batch // width)]
+        batches.append(Batch(rows, width))
+        position += len(rows)
+    return batches
+
+
+def padding_waste(batches: Sequence[Batch], n_tokens: int) -> float:
+    """Share of the computed tokens that are padding: 0 is none. 0 for no batches."""
+    computed = sum(batch.n_padded_tokens for batch in batches)
+    return 1 - n_tokens / computed if computed else 0.0

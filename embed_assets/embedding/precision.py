@@ -1,0 +1,97 @@
+"""Turn `precision: auto` into a number format: the fastest whose vectors stay close to fp32."""
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from embed_assets.embedding.encoder import Encoder, encode_all
+from embed_assets.embedding.model import open_model
+from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.embedding.torch_encoder import load_torch_encoder, resolve_device
+from embed_assets.settings import PipelineSettings
+
+#: Lowest cosine to the fp32 vector that any probe text may have.
+MIN_COSINE = 0.9999
+# Half precision formats in the order they are tried; both run at the same speed on a GPU, and
+# bf16 cannot overflow.
+_CANDIDATES = ("bf16", "fp16")
+_PROBE_TEXTS = 64
+
+
+def resolve_precision(settings: PipelineSettings) -> str:
+    """The precision that runs: the setting, or what `auto` means on this device for this model.
+
+    On a CPU the torch backend is fastest in fp32. On CUDA the half precision formats are tried
+    once on probe texts against fp32; the answer is kept per device and model in the user's cache.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    if resolve_device(settings.device) == "cpu":
+        return "fp32"
+    answers = Path(platformdirs.user_cache_dir("embed_assets")) / "precision.json"
+    key = _key(settings)
+    known = _known(answers)
+    if key not in known:
+        known[key] = _measure(settings)
+        answers.parent.mkdir(parents=True, exist_ok=True)
+        answers.write_text(json.dumps(known, indent=1))
+    return known[key]
+
+
+def pick_precision(
+    reference: NDArray[np.float32], candidates: Mapping[str, Callable[[], NDArray[np.float32]]]
+) -> str:
+    """The first candidate whose vectors (n, d) all have cosine >= MIN_COSINE to the reference."""
+    for name, vectors in candidates.items():
+        if lowest_cosine(reference, vectors()) >= MIN_COSINE:
+            return name
+    return "fp32"
+
+
+def lowest_cosine(reference: NDArray[np.float32], vectors: NDArray[np.float32]) -> float:
+    """Lowest cosine between rows of two arrays (n, d). -1 where a vector is zero or not finite."""
+    a, b = reference.astype(np.float64), vectors.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = np.einsum("ij,ij->i", a, b) / norms
+    return float(np.nan_to_num(cosines, nan=-1.0).min())
+
+
+def _key(settings: PipelineSettings) -> str:
+    import torch
+
+    device = torch.cuda.get_device_name()
+    return f"{open_model(settings).content_version} {device} torch {version('torch')}"
+
+
+def _known(answers: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(answers.read_text()))
+    except (OSError, ValueError):
+        # Absent, or cut short by a crash: measuring again is always right.
+        return {}
+
+
+def _measure(settings: PipelineSettings) -> str:
+    def encoded(precision: str) -> NDArray[np.float32]:
+        encoder: Encoder = load_torch_encoder(settings, precision)
+        vectors, _ = encode_all(encoder, _probe(encoder), encoder.max_tokens_per_batch)
+        return vectors
+
+    return pick_precision(
+        encoded("fp32"), {name: lambda name=name: encoded(name) for name in _CANDIDATES}
+    )
+
+
+def _probe(encoder: Encoder) -> TokenRows:
+    """English prose from Python's own documentation, of many lengths."""
+    from pydoc_data.topics import topics
+
+    texts = [text[: 40 * (i + 1)] for i, text in enumerate(list(topics.values())[:_PROBE_TEXTS])]
+    ids = [np.asarray(encoder.token_ids(text), dtype=np.int32) for text in texts]
+    return TokenRows(np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64))

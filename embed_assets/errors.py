@@ -1,0 +1,14 @@
+"""The one exception for what a user can mend: bad input, bad settings, a table in the way."""
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used.
+
+    The message is one line that says what came, where, what was expected and what to do. The
+    command line prints it alone; Dagster fails the step without a retry, since a second try
+    would meet the same input.
+    """
+
+
+class SettingsError(InputError):
+    """A setting is unknown or has an unusable value; found when settings load, before any work."""

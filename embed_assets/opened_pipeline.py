@@ -1,0 +1,229 @@
+"""One pipeline, opened: its settings with the source, tables and model that they name.
+
+Joins the parts that never import each other. Cheap to make: the model is hashed but not loaded.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+import polars as pl
+
+from embed_assets import staleness
+from embed_assets.chunking.token_windows import TokenWindows
+from embed_assets.digests import digest
+from embed_assets.embedding import model as models
+from embed_assets.embedding.encoder import Encoder, EncodeStats
+from embed_assets.embedding.precision import resolve_precision
+from embed_assets.embedding.tokenizer import load_tokenizer
+from embed_assets.embedding.torch_encoder import load_torch_encoder
+from embed_assets.errors import InputError
+from embed_assets.rows import FINGERPRINTS, FORMAT_VERSION
+from embed_assets.settings import PipelineSettings
+from embed_assets.shards import (
+    Assignment,
+    Piece,
+    ShardPlan,
+    from_manifest,
+    manifest_frame,
+    plan_shards,
+    shard_version,
+)
+from embed_assets.sources.open_source import open_source
+from embed_assets.sources.source import Document, Rejection, Source
+from embed_assets.staleness import Stale
+from embed_assets.tables.delta import open_delta_tables
+from embed_assets.tables.table import ShardState, Tables
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """A plan that is in the manifest now, and the files passed over by type."""
+
+    shards: ShardPlan
+    n_files: int
+    n_bytes: int
+    skipped: Counter[str]
+
+
+class OpenedPipeline:
+    """What the stages work with. Raises InputError on opening if settings and tables don't fit."""
+
+    def __init__(self, settings: PipelineSettings, tables: Tables | None = None) -> None:
+        self.settings = settings
+        self.tables = open_delta_tables(settings.tables_root) if tables is None else tables
+        self._budgets: dict[str, int] = {}
+
+    @cached_property
+    def source(self) -> Source:
+        """The corpus."""
+        return open_source(self.settings)
+
+    @cached_property
+    def model(self) -> models.Model:
+        """The model's files, checked."""
+        return models.open_model(self.settings)
+
+    @cached_property
+    def precision(self) -> str:
+        """The precision that runs here."""
+        return resolve_precision(self.settings)
+
+    @cached_property
+    def chunking_version(self) -> str:
+        """Digest of everything that decides chunks."""
+        return models.chunking_version(self.settings, self.model)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of everything that changes a vector."""
+        return models.fingerprint(self.settings, self.model, self.precision)
+
+    @cached_property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        declared = models.vector_dimension(self.settings, self.model)
+        return declared or self.encoder().dimension
+
+    @cached_property
+    def pieces(self) -> dict[str, list[Piece]]:
+        """The manifest: every shard's pieces."""
+        pieces: dict[str, list[Piece]] = {}
+        for row in from_manifest(self.tables.manifest.read().frame):
+            pieces.setdefault(row.shard, []).append(row.piece)
+        return pieces
+
+    @cached_property
+    def _chunker(self) -> TokenWindows:
+        return TokenWindows(
+            load_tokenizer(self.model.folder),
+            models.resolved_max_tokens(self.settings, self.model),
+            self.settings.overlap,
+            models.document_prompt(self.settings, self.model),
+        )
+
+    def chunker(self) -> TokenWindows:
+        """The chunker, with the model's tokenizer; loaded once."""
+        return self._chunker
+
+    def encoder(self) -> Encoder:
+        """The loaded model; loaded once per process."""
+        return load_torch_encoder(self.settings, self.precision)
+
+    def plan(self) -> CorpusPlan:
+        """List the corpus, bring the manifest up to date, remove the rows of vanished shards."""
+        listing = self.source.files()
+        snapshot = self.tables.manifest.read()
+        before = from_manifest(snapshot.frame)
+        shard_bytes = int(self.settings.shard_bytes)
+        plan = plan_shards(
+            before,
+            listing.files,
+            lambda file: self.source.pieces(file, shard_bytes),
+            shard_bytes,
+            snapshot.counter,
+        )
+        if plan.added or plan.changed or plan.removed:
+            self.tables.manifest.replace(manifest_frame(plan.manifest), snapshot, plan.next_number)
+            self.__dict__.pop("pieces", None)
+        self._remove_vanished(plan.manifest)
+        n_bytes = sum(file.n_bytes for file in listing.files)
+        return CorpusPlan(plan, len(listing.files), n_bytes, listing.skipped)
+
+    def _remove_vanished(self, manifest: list[Assignment]) -> None:
+        """Remove rows of shards that the manifest no longer has, also after a crash half-way."""
+        keys = {row.shard for row in manifest}
+        for table in self.tables.by_shard.values():
+            states = table.states()
+            for shard in sorted(states.keys() - keys):
+                table.publish(shard, table.read(shard).clear(), states[shard])
+
+    def read_shard(self, shard: str) -> Iterator[Document | Rejection]:
+        """The documents of a shard, in the order of its files."""
+        for piece in self._pieces_of(shard):
+            yield from self.source.read(piece)
+
+    def ingest_version(self, shard: str) -> str:
+        """What raw_corpus would be made from for this shard."""
+        settings = self.settings
+        reading = digest(
+            settings.text_column,
+            settings.id_column or "",
+            settings.title_column or "",
+            int(settings.max_document_bytes),
+        )
+        return staleness.ingest_version(shard_version(self._pieces_of(shard)), reading)
+
+    def _pieces_of(self, shard: str) -> list[Piece]:
+        if shard not in self.pieces:
+            raise InputError(
+                f"shard {shard} is not in the manifest {self.tables.manifest.uri}; materialise "
+                f"{self.settings.name}/shards, which lists the corpus, and take a shard it names"
+            )
+        return self.pieces[shard]
+
+    def stale_shards(self) -> dict[str, Stale]:
+        """Every shard that has work to do, sorted, and why."""
+        states = {name: table.states() for name, table in self.tables.by_shard.items()}
+        stale = {}
+        for shard in sorted(self.pieces):
+            standing: dict[str, ShardState | None] = {n: s.get(shard) for n, s in states.items()}
+            found = staleness.first_stale_stage(
+                self.ingest_version(shard), self.chunking_version, self.fingerprint, standing
+            )
+            if found is not None:
+                stale[shard] = found
+        return stale
+
+    def check_fits(self) -> None:
+        """Raise InputError if the tables were made by a newer version or for another dimension."""
+        standing = self.tables.fingerprints.read().frame
+        newest = standing["format_version"].max()
+        if isinstance(newest, int) and newest > FORMAT_VERSION:
+            raise InputError(
+                f"the tables under {self.tables.root} have format {newest}, this version writes "
+                f"{FORMAT_VERSION}; upgrade embed-assets"
+            )
+        others = [d for d in standing["dimension"].unique().to_list() if d != self.dimension]
+        if others:
+            raise InputError(
+                f"the tables under {self.tables.root} hold vectors of {others[0]} dimensions, the "
+                f"model {self.settings.model} gives {self.dimension}; a model of another "
+                "dimension needs a tables folder of its own: set tables"
+            )
+
+    def register_fingerprint(self) -> None:
+        """Note what this pipeline's fingerprint means, for readers and for search."""
+        snapshot = self.tables.fingerprints.read()
+        if self.fingerprint in snapshot.frame["fingerprint"]:
+            return
+        row = {
+            "fingerprint": [self.fingerprint],
+            "dimension": [self.dimension],
+            "settings": [self.settings.model_dump_json(exclude_unset=True)],
+            "format_version": [FORMAT_VERSION],
+            "created_at": [datetime.now(UTC)],
+        }
+        frame = pl.concat([snapshot.frame, pl.DataFrame(row, schema=FINGERPRINTS)])
+        self.tables.fingerprints.replace(frame, snapshot, snapshot.counter + 1)
+
+    def batch_budget(self, encoder: Encoder) -> int:
+        """Tokens per batch: what fitted last time in this process, else the encoder's own."""
+        return self._budgets.get(encoder.device, encoder.max_tokens_per_batch)
+
+    def remember_budget(self, encoder: Encoder, stats: EncodeStats) -> None:
+        """Start the next shard with the budget that fitted, once the device ran out of memory."""
+        if stats.n_halvings:
+            self._budgets[encoder.device] = stats.max_tokens_per_batch
+
+
+def recorded_settings(tables: Tables) -> dict[str, PipelineSettings]:
+    """Fingerprint -> the settings that it stands for, as noted when its vectors were made."""
+    frame = tables.fingerprints.read().frame
+    return {
+        fingerprint: PipelineSettings.model_validate(json.loads(settings))
+        for fingerprint, settings in frame.select("fingerprint", "settings").iter_rows()
+    }

@@ -1,0 +1,33 @@
+"""From settings to Dagster definitions: everything one pipeline brings, in one call."""
+
+import dagster as dg
+
+from embed_assets.orchestration.assets import build_assets
+from embed_assets.orchestration.automation import (
+    embed_job,
+    file_sensor,
+    report_job,
+    report_schedule,
+    shards_job,
+)
+from embed_assets.orchestration.observer import Observer, Silent
+from embed_assets.orchestration.resources import GpuResource, gpu_key
+from embed_assets.settings import PipelineSettings
+
+
+def build_pipeline(settings: PipelineSettings, observer: Observer | None = None) -> dg.Definitions:
+    """Assets, checks, jobs, sensor and schedule of one pipeline, keyed `<name>/...`.
+
+    Several merge with `Definitions.merge`: nothing is shared but the pool named "gpu".
+    """
+    return dg.Definitions(
+        assets=build_assets(settings, observer or Silent()),
+        jobs=[embed_job(settings), shards_job(settings), report_job(settings)],
+        sensors=[file_sensor(settings)],
+        schedules=[report_schedule(settings)],
+        resources={
+            gpu_key(settings.name): GpuResource(
+                device=settings.device, max_tokens_per_batch=settings.max_tokens_per_batch
+            )
+        },
+    )

@@ -1,0 +1,138 @@
+"""What `embed-assets run` and `embed-assets ui` do with Dagster."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from embed_assets.errors import InputError
+from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.orchestration.build import build_pipeline
+from embed_assets.orchestration.partitions import contiguous_runs, range_tags, register_shards
+from embed_assets.orchestration.project import (
+    open_instance,
+    prepared_home,
+    project_home,
+    project_root,
+)
+from embed_assets.progress_bar import ProgressBar
+from embed_assets.run_summary import print_nothing_to_do, print_plan, print_summary
+from embed_assets.settings import PipelineSettings, dagster_home
+from embed_assets.staleness import STAGES
+from embed_assets.terminal import quiet_libraries
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) -> int:
+    """Bring a pipeline's tables up to date. Returns the exit code: 0 done, 1 some shards failed.
+
+    A declared pipeline's runs are recorded where the UI shows them; one made up on the command
+    line has no assets in the UI, so its runs are kept in memory alone.
+    """
+    quiet_libraries()
+    pipeline = OpenedPipeline(settings)
+    pipeline.check_fits()
+    plan = pipeline.plan()
+    stale = pipeline.stale_shards()
+    work = sorted(pipeline.pieces) if force else list(stale)
+    print_plan(settings, plan, work)
+    if not work:
+        print_nothing_to_do(pipeline)
+        return 0
+    n_bytes = {s: sum(piece.n_bytes for piece in pipeline.pieces[s]) for s in work}
+    bar = ProgressBar(n_bytes)
+    with open_instance() if is_declared else dg.DagsterInstance.ephemeral() as instance:
+        register_shards(instance, settings.name, pipeline.pieces)
+        definitions = build_pipeline(settings, observer=bar)
+        runner = _Runner(settings, definitions, instance, force)
+        with bar:
+            for shards in contiguous_runs(work, sorted(pipeline.pieces), settings.shards_per_run):
+                runner.run_stages(shards, bar)
+        report_error = runner.refresh_report()
+    print_summary(pipeline, bar, report_error)
+    return 1 if bar.failures or report_error else 0
+
+
+class _Runner:
+    """Runs jobs of one pipeline in this process."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        definitions: dg.Definitions,
+        instance: dg.DagsterInstance,
+        force: bool,
+    ) -> None:
+        self._name = settings.name
+        self._definitions = definitions
+        self._instance = instance
+        self._force = force
+
+    def run_stages(self, shards: Sequence[str], bar: ProgressBar) -> None:
+        """All stages for neighbouring shards; a shard that fails does not stop the others.
+
+        In Dagster a failed step holds up everything downstream, so the shards that got through go
+        on in a run of their own.
+        """
+        waiting, stages = [list(shards)], list(STAGES)
+        while waiting and stages:
+            failed_stages = [self._run(group, stages, bar) for group in waiting]
+            failed_stage = next((stage for stage in failed_stages if stage), None)
+            if failed_stage is None:
+                return
+            stages = stages[stages.index(failed_stage) + 1 :]
+            left = {shard for group in waiting for shard in group} - bar.failures.keys()
+            waiting = contiguous_runs(left, shards, len(shards))
+
+    def _run(self, shards: Sequence[str], stages: Sequence[str], bar: ProgressBar) -> str | None:
+        """Run some stages over a range. Returns the stage in which shards failed, if any."""
+        ops = {f"{self._name}__{stage}": {"config": {"force": self._force}} for stage in stages}
+        result = self._definitions.resolve_job_def(f"{self._name}_embed").execute_in_process(
+            instance=self._instance,
+            tags=range_tags(shards),
+            asset_selection=[dg.AssetKey([self._name, stage]) for stage in stages],
+            run_config={**_QUIET, "ops": ops},
+            raise_on_error=False,
+        )
+        if result.success:
+            return None
+        failed = [
+            stage for stage in stages if any(bar.failures.get(s, ("",))[0] == stage for s in shards)
+        ]
+        if not failed:
+            raise InputError(_first_failure(result))
+        return failed[0]
+
+    def refresh_report(self) -> str | None:
+        """Run the quality report. Returns what went wrong, if anything."""
+        result = self._definitions.resolve_job_def(f"{self._name}_report").execute_in_process(
+            instance=self._instance, run_config=_QUIET, raise_on_error=False
+        )
+        return None if result.success else _first_failure(result)
+
+
+def _first_failure(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            cause = error.cause or error if error else None
+            return cause.message.strip().splitlines()[0] if cause else (event.message or "")
+    return "the run failed before its first step"
+
+
+def open_ui(port: int) -> None:
+    """Replace this process by `dagster dev` on 127.0.0.1, with the project's own instance."""
+    home = dagster_home() or project_home()
+    if home is None:
+        raise InputError(
+            "there is no Dagster project here: run this in a checkout of embed_assets, or set "
+            "DAGSTER_HOME"
+        )
+    os.environ["DAGSTER_HOME"] = str(prepared_home(home))
+    os.chdir(project_root())
+    dagster = Path(sys.executable).parent / "dagster"
+    arguments = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    os.execv(dagster, arguments)

@@ -1,0 +1,42 @@
+"""What the command line wants to hear while assets run in its own process."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from embed_assets.pipeline import Outcome
+
+
+class Observer(Protocol):
+    """Hears about the work as it goes on. In the Dagster UI nobody listens: events say it all."""
+
+    def stage_started(self, stage: str, shards: Sequence[str]) -> None:
+        """A stage begins for these shards."""
+        ...
+
+    def tokens_embedded(self, n_tokens: int) -> None:
+        """The device has done so many more tokens."""
+        ...
+
+    def shard_done(self, outcome: Outcome) -> None:
+        """A shard went through a stage."""
+        ...
+
+    def shard_failed(self, stage: str, shard: str, reason: str) -> None:
+        """A shard did not get through a stage."""
+        ...
+
+
+class Silent:
+    """Hears nothing."""
+
+    def stage_started(self, stage: str, shards: Sequence[str]) -> None:
+        """Ignore."""
+
+    def tokens_embedded(self, n_tokens: int) -> None:
+        """Ignore."""
+
+    def shard_done(self, outcome: Outcome) -> None:
+        """Ignore."""
+
+    def shard_failed(self, stage: str, shard: str, reason: str) -> None:
+        """Ignore."""

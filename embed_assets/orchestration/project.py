@@ -1,0 +1,73 @@
+"""The project as Dagster sees it: where it keeps its state, and which pipelines it declares."""
+
+from pathlib import Path
+
+import dagster as dg
+
+import embed_assets.defs
+from embed_assets.errors import SettingsError
+from embed_assets.orchestration.component import EmbeddingPipeline
+from embed_assets.settings import PipelineSettings, dagster_home
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def project_root() -> Path:
+    """The folder of the checkout; the working folder where there is none (a plain install)."""
+    return _PACKAGE.parent if (_PACKAGE.parent / "dagster.yaml").is_file() else Path.cwd()
+
+
+def component_tree() -> dg.ComponentTree:
+    """Everything declared under `embed_assets/defs`."""
+    return dg.ComponentTree.from_module(embed_assets.defs, project_root())
+
+
+def declared_pipelines() -> dict[str, PipelineSettings]:
+    """Name -> settings of every pipeline declared in a defs.yaml.
+
+    Raises SettingsError with the file, line and key of what is wrong.
+    """
+    tree = component_tree()
+    try:
+        pipelines = [c.settings for c in tree.get_all_components(of_type=EmbeddingPipeline)]
+    except Exception as error:
+        # Dagster wraps what is wrong in the file in errors of its own; the innermost says it.
+        raise SettingsError(_innermost(error)) from error
+    return {settings.name: settings for settings in pipelines}
+
+
+def open_instance() -> dg.DagsterInstance:
+    """The Dagster instance that the UI of this project shows; one in memory outside a checkout."""
+    home = dagster_home() or project_home()
+    if home is None:
+        return dg.DagsterInstance.ephemeral()
+    return dg.DagsterInstance.from_config(str(prepared_home(home)))
+
+
+def project_home() -> Path | None:
+    """DAGSTER_HOME of a checkout: a folder in it that git ignores."""
+    root = project_root()
+    return root / ".dagster" if (root / "dagster.yaml").is_file() else None
+
+
+def prepared_home(home: Path) -> Path:
+    """A DAGSTER_HOME that is safe to use: the project's dagster.yaml in force, storage migrated.
+
+    Several processes that meet an empty SQLite home at once corrupt it for good, so it is made
+    here, by one.
+    """
+    home = home.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    config, source = home / "dagster.yaml", project_root() / "dagster.yaml"
+    if not config.exists() and source.is_file() and home == project_home():
+        config.symlink_to(source)
+    if not (home / "storage").exists() and not (home / "history").exists():
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            instance.upgrade()
+    return home
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip()

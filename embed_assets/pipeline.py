@@ -1,0 +1,300 @@
+"""The flow, top to bottom: ingest_shard, chunk_shard, embed_shard, measure_shard.
+
+Each takes one shard from one table to the next and replaces it there whole. A stage whose input
+did not change writes nothing, so running again is always safe and cheap. No Dagster in here.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+
+from embed_assets import frames, staleness
+from embed_assets.chunking.token_windows import Chunk, TokenWindows
+from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_all
+from embed_assets.embedding.model import vectors_are_unit
+from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.errors import InputError
+from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.quality.checks import Finding, blocking_findings, warning_findings
+from embed_assets.quality.metrics import shard_metrics
+from embed_assets.sources.source import Document, Rejection
+from embed_assets.tables.table import ShardState
+
+# Characters tokenized in one call: enough to keep all cores busy, little enough that a shard's
+# token objects never stand in memory all at once.
+_CHARS_PER_CALL = 4_000_000
+# Chunks per shard whose stored ids are compared with the loaded model's own preprocessing.
+_PROVED_CHUNKS = 4
+
+# What only the run that made the vectors knows, and quality_metrics keeps.
+_RUN_NUMBERS = ("tokens_per_second", "padding_waste", "seconds", "embedded_tokens", "reused_share")
+
+OnTokens = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did for a shard. `numbers` are the figures to show; `written` is false where
+    everything already stood.
+    """
+
+    shard: str
+    stage: str
+    written: bool
+    n_rows: int
+    numbers: dict[str, float] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -> Outcome:
+    """Files -> documents. Writes `rejected`, then `raw_corpus`."""
+    tables = pipeline.tables
+    raw, rejected = tables.raw_corpus.states().get(shard), tables.rejected.states().get(shard)
+    version = pipeline.ingest_version(shard)
+    if staleness.is_ingested(version, raw, rejected) and not force:
+        numbers = _ingest_numbers(raw.n_rows if raw else 0, rejected.n_rows if rejected else 0)
+        return Outcome(shard, "raw_corpus", False, raw.n_rows if raw else 0, numbers)
+
+    documents: list[Document] = []
+    refused: list[Rejection] = []
+    seen: set[str] = set()
+    for item in pipeline.read_shard(shard):
+        if isinstance(item, Rejection):
+            refused.append(item)
+        elif item.doc_id in seen:
+            refused.append(
+                Rejection(item.source, 0, "duplicate id", "another file of this shard has it too")
+            )
+        else:
+            seen.add(item.doc_id)
+            documents.append(item)
+
+    marked = version if documents else staleness.no_documents_version(version)
+    tables.rejected.publish(
+        shard, frames.rejected_frame(shard, refused, marked), rejected, rewrite=force
+    )
+    tables.raw_corpus.publish(
+        shard, frames.raw_corpus_frame(shard, documents, version), raw, rewrite=force
+    )
+    numbers = _ingest_numbers(len(documents), len(refused))
+    return Outcome(shard, "raw_corpus", True, len(documents), numbers)
+
+
+def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -> Outcome:
+    """Documents -> chunks with token ids."""
+    tables = pipeline.tables
+    standing = tables.chunks.states().get(shard)
+    version = staleness.chunks_version(
+        tables.raw_corpus.states().get(shard), pipeline.chunking_version
+    )
+    if _is_done(standing, version) and not force:
+        n_tokens = tables.chunks.read(shard, ["n_tokens"])["n_tokens"]
+        numbers: dict[str, float] = {"chunks": len(n_tokens), "tokens": int(n_tokens.sum())}
+        return Outcome(shard, "chunks", False, len(n_tokens), numbers)
+
+    documents = tables.raw_corpus.read(shard, ["doc_id", "source", "text"])
+    frame = frames.chunks_frame(
+        shard, _chunked(documents, pipeline.chunker()), version or "", pipeline.chunking_version
+    )
+    tables.chunks.publish(shard, frame, standing, rewrite=force)
+    return Outcome(
+        shard,
+        "chunks",
+        True,
+        frame.height,
+        {
+            "documents": documents.height,
+            "chunks": frame.height,
+            "tokens": int(frame["n_tokens"].sum()),
+        },
+    )
+
+
+def embed_shard(
+    shard: str,
+    pipeline: OpenedPipeline,
+    load_encoder: Callable[[], Encoder],
+    *,
+    force: bool = False,
+    on_tokens: OnTokens = lambda n_tokens: None,
+) -> Outcome:
+    """Chunks -> vectors, checked before they are published.
+
+    What already stands under the same fingerprint and text_hash is reused, and equal texts are
+    embedded once. The model is loaded only if there is something to embed.
+    """
+    tables = pipeline.tables
+    standing = tables.embeddings.states().get(shard)
+    version = staleness.embeddings_version(tables.chunks.states().get(shard), pipeline.fingerprint)
+    if _is_done(standing, version) and not force:
+        chunks = tables.chunks.read(shard, ["chunk_id"])
+        rows = tables.embeddings.read(shard, ["chunk_id", "embedding", "fingerprint"])
+        findings = _findings(shard, pipeline, chunks, rows)
+        return Outcome(shard, "embeddings", False, rows.height, {}, findings)
+
+    chunks = tables.chunks.read(shard, ["chunk_id", "doc_id", "text_hash", "n_tokens", "token_ids"])
+    known = _reusable(shard, pipeline) if not force else _no_vectors()
+    texts = chunks.unique("text_hash", keep="first", maintain_order=True)
+    missing = texts.join(known, on="text_hash", how="anti", maintain_order="left")
+    stats = EncodeStats()
+    provenance: dict[str, object] = {}
+    if missing.height:
+        encoder = load_encoder()
+        _prove_token_ids(shard, pipeline, encoder)
+        vectors, stats = encode_all(
+            encoder,
+            TokenRows.from_series(missing["token_ids"]),
+            pipeline.batch_budget(encoder),
+            on_tokens,
+        )
+        pipeline.remember_budget(encoder, stats)
+        new = pl.DataFrame({"text_hash": missing["text_hash"], "embedding": vectors})
+        known = pl.concat([known, new.with_columns(pl.col("embedding").arr.to_list())])
+        provenance = {"device": encoder.device, "precision": encoder.precision}
+    numbers = _embed_numbers(chunks, missing, stats)
+    rows = frames.embeddings_frame(
+        shard, chunks, known, pipeline.fingerprint, provenance | numbers, version or ""
+    )
+    findings = _findings(shard, pipeline, chunks, rows)
+    _refuse_bad_vectors(findings)
+    pipeline.model.verify_unchanged()
+    tables.embeddings.publish(shard, rows, standing, rewrite=force)
+    return Outcome(shard, "embeddings", True, rows.height, numbers, findings)
+
+
+def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -> Outcome:
+    """Vectors -> quality metrics."""
+    tables = pipeline.tables
+    standing = tables.quality_metrics.states().get(shard)
+    embeddings_state = tables.embeddings.states().get(shard)
+    version = staleness.metrics_version(embeddings_state)
+    if _is_done(standing, version) and not force:
+        rows = tables.quality_metrics.read(shard, ["metric", "value"])
+        metrics = dict(rows.iter_rows())
+        findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
+        return Outcome(shard, "quality_metrics", False, rows.height, metrics, findings)
+
+    metrics = _measured(shard, pipeline) if embeddings_state else {}
+    frame = frames.quality_metrics_frame(
+        shard, metrics, pipeline.fingerprint, datetime.now(UTC), version or ""
+    )
+    tables.quality_metrics.publish(shard, frame, standing, rewrite=force)
+    findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
+    return Outcome(shard, "quality_metrics", True, frame.height, metrics, findings)
+
+
+def _is_done(standing: ShardState | None, version: str | None) -> bool:
+    return (standing.input_version if standing else None) == version
+
+
+def _ingest_numbers(n_documents: int, n_rejected: int) -> dict[str, float]:
+    return {"documents": n_documents, "rejected": n_rejected}
+
+
+def _chunked(
+    documents: pl.DataFrame, chunker: TokenWindows
+) -> Iterator[tuple[str, str, str, list[Chunk]]]:
+    """(doc_id, source, text, chunks) of each document, tokenized in groups of bounded size."""
+    group: list[tuple[str, str, str]] = []
+    n_chars = 0
+    for row in documents.select("doc_id", "source", "text").iter_rows():
+        group.append(row)
+        n_chars += len(row[2])
+        if n_chars >= _CHARS_PER_CALL:
+            yield from _chunked_group(group, chunker)
+            group, n_chars = [], 0
+    yield from _chunked_group(group, chunker)
+
+
+def _chunked_group(
+    group: list[tuple[str, str, str]], chunker: TokenWindows
+) -> Iterator[tuple[str, str, str, list[Chunk]]]:
+    chunks = chunker.chunk([text for _, _, text in group])
+    for (doc_id, source, text), found in zip(group, chunks, strict=True):
+        yield doc_id, source, text, found
+
+
+def _reusable(shard: str, pipeline: OpenedPipeline) -> pl.DataFrame:
+    """Vectors (text_hash, embedding) that stand under this fingerprint, each text once.
+
+    A row whose checksum does not match its vector was damaged on disk and is embedded again.
+    """
+    rows = pipeline.tables.embeddings.read(
+        shard, ["chunk_id", "text_hash", "embedding", "fingerprint", "checksum"]
+    ).filter(pl.col("fingerprint") == pipeline.fingerprint)
+    sound = rows.filter(frames.row_checksums(rows) == rows["checksum"])
+    return sound.select("text_hash", "embedding").unique("text_hash", keep="first")
+
+
+def _no_vectors() -> pl.DataFrame:
+    return pl.DataFrame(schema={"text_hash": pl.String, "embedding": pl.List(pl.Float32)})
+
+
+def _prove_token_ids(shard: str, pipeline: OpenedPipeline, encoder: Encoder) -> None:
+    """Raise InputError if the stored ids are not what the loaded model makes of the texts."""
+    chunks = pipeline.tables.chunks.read(shard, ["chunk_id", "text", "token_ids"])
+    for chunk_id, text, ids in chunks.sample(
+        min(_PROVED_CHUNKS, chunks.height), seed=0
+    ).iter_rows():
+        if encoder.token_ids(text) != ids:
+            raise InputError(
+                f"chunk {chunk_id} of shard {shard} has other token ids than the model "
+                f"{pipeline.settings.model} makes of its text: this model prepares texts in a way "
+                "that chunking does not know; nothing was embedded"
+            )
+
+
+def _embed_numbers(
+    chunks: pl.DataFrame, embedded: pl.DataFrame, stats: EncodeStats
+) -> dict[str, float]:
+    numbers = {
+        "chunks": float(chunks.height),
+        "tokens": float(chunks["n_tokens"].sum()),
+        "embedded_chunks": float(embedded.height),
+        "embedded_tokens": float(stats.n_tokens),
+        "padded_tokens": float(stats.n_padded_tokens),
+        "reused_share": 1 - embedded.height / chunks.height if chunks.height else 0.0,
+        "seconds": stats.seconds,
+        "halvings": float(stats.n_halvings),
+    }
+    if stats.n_tokens:
+        numbers["tokens_per_second"] = stats.n_tokens / stats.seconds
+        numbers["padding_waste"] = 1 - stats.n_tokens / stats.n_padded_tokens
+    return numbers
+
+
+def _findings(
+    shard: str, pipeline: OpenedPipeline, chunks: pl.DataFrame, rows: pl.DataFrame
+) -> tuple[Finding, ...]:
+    return blocking_findings(
+        shard,
+        chunks,
+        rows,
+        dimension=pipeline.dimension,
+        fingerprint=pipeline.fingerprint,
+        unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
+    )
+
+
+def _refuse_bad_vectors(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        if not finding.passed:
+            raise InputError(
+                f"shard {finding.shard}: {finding.check}: {finding.detail} "
+                f"({', '.join(finding.chunk_ids)}); nothing was published, its old vectors stand"
+            )
+
+
+def _measured(shard: str, pipeline: OpenedPipeline) -> dict[str, float]:
+    tables = pipeline.tables
+    raw, rejected = tables.raw_corpus.states().get(shard), tables.rejected.states().get(shard)
+    state = tables.embeddings.states()[shard]
+    chunks = tables.chunks.read(shard, ["chunk_id", "doc_id", "text_hash", "n_tokens"])
+    rows = tables.embeddings.read(shard, ["chunk_id", "text_hash", "embedding", "provenance"])
+    made = json.loads(rows["provenance"][0])
+    run_numbers = {name: made[name] for name in _RUN_NUMBERS if name in made}
+    counts = _ingest_numbers(raw.n_rows if raw else 0, rejected.n_rows if rejected else 0)
+    return shard_metrics(chunks, rows, run_numbers | counts | {"embedding_bytes": state.n_bytes})

@@ -1,0 +1,95 @@
+"""One bar for a whole run: shards done, chunks, tokens per second, time left."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from embed_assets.pipeline import Outcome
+from embed_assets.terminal import console
+
+
+class ProgressBar:
+    """Moves with the bytes of the shards that have work to do, and keeps what became of each.
+
+    Bytes, because they are known before the first shard is read; within a shard the bar moves
+    with the tokens embedded, which is where the time goes.
+    """
+
+    def __init__(self, n_bytes: Mapping[str, int]) -> None:
+        self.outcomes: dict[tuple[str, str], Outcome] = {}
+        self.failures: dict[str, tuple[str, str]] = {}
+        self._n_bytes = n_bytes
+        self._finished: set[str] = set()
+        self._queue: list[str] = []
+        self._shard_tokens = 0
+        self._tokens = 0
+        self._since: float | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console(stderr=True),
+            speed_estimate_period=120,
+        )
+        total = max(1, sum(n_bytes.values()))
+        self._task = self._progress.add_task("starting", total=total, figures="")
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage_started(self, stage: str, shards: Sequence[str]) -> None:
+        """Name the stage; the embedding clock starts with its first tokens."""
+        self._progress.update(self._task, description=stage)
+        self._queue = [shard for shard in shards if shard not in self._finished]
+        self._shard_tokens = 0
+
+    def tokens_embedded(self, n_tokens: int) -> None:
+        """Move within the shard at the head of the queue."""
+        if self._since is None:
+            self._since = time.monotonic()
+        self._tokens += n_tokens
+        self._shard_tokens += n_tokens
+        self._show()
+
+    def shard_done(self, outcome: Outcome) -> None:
+        """Count it; a shard is done on the bar when its vectors stand."""
+        self.outcomes[outcome.stage, outcome.shard] = outcome
+        if outcome.stage == "embeddings":
+            self._leave(outcome.shard)
+
+    def shard_failed(self, stage: str, shard: str, reason: str) -> None:
+        """Keep the reason for the end; the bar goes on with the others."""
+        self.failures[shard] = (stage, reason)
+        self._leave(shard)
+
+    def _leave(self, shard: str) -> None:
+        self._finished.add(shard)
+        self._queue = [waiting for waiting in self._queue if waiting != shard]
+        self._shard_tokens = 0
+        self._show()
+
+    def _show(self) -> None:
+        done = float(sum(self._n_bytes.get(shard, 0) for shard in self._finished))
+        if self._queue:
+            current = self._queue[0]
+            chunks = self.outcomes.get(("chunks", current))
+            tokens = chunks.numbers.get("tokens", 0.0) if chunks else 0.0
+            share = min(1.0, self._shard_tokens / tokens) if tokens else 0.0
+            done += share * self._n_bytes.get(current, 0)
+        n_chunks = sum(o.n_rows for (stage, _), o in self.outcomes.items() if stage == "embeddings")
+        shards = f"{len(self._finished)}/{len(self._n_bytes)}"
+        elapsed = time.monotonic() - self._since if self._since is not None else 0.0
+        speed = f"{self._tokens / elapsed:,.0f} tokens/s" if elapsed > 1 else ""
+        self._progress.update(
+            self._task,
+            completed=done,
+            figures=f"{shards} shards  {n_chunks:,} chunks  {speed}",
+        )

@@ -1,0 +1,158 @@
+"""Pictures of a corpus's vectors, each a PNG of 900 x 540 px and well under 100 KB.
+
+For the Dagster UI, which keeps them in its event log, and for the README. How they look is in
+`plot_card.py`; import both where a picture is wanted, not at the top of another module.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from embed_assets.quality.plot_card import (
+    GRID,
+    card,
+    draw_histogram,
+    draw_legend,
+    drawable,
+    mark_values,
+    name_axes,
+    png,
+    say_nothing_to_show,
+)
+from embed_assets.quality.vectors import row_norms, sample_cosines, sample_directions, sample_rows
+
+#: More points than this would hide each other on a card.
+MAP_POINTS = 2000
+
+# Okabe & Ito's colours, told apart under every common colour blindness; their yellow and black,
+# too faint and too loud on a light card, gave way to olive and purple. The shapes help further.
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a00", "#5d3a9b")
+_SHAPES = ("o", "o", "o", "o", "^", "^", "s", "s")
+_OTHER_COLOUR = "#b5b3ad"
+
+
+def token_lengths_plot(lengths: NDArray[Any]) -> bytes:
+    """Histogram of chunk lengths (n,) in tokens, with median and 95th percentile."""
+    figure, axes = card("Chunk lengths", _count(len(lengths), "chunk"))
+    draw_histogram(axes, lengths, least_span=10.0, whole_numbers=True)
+    name_axes(axes, "tokens per chunk", "chunks")
+    if len(lengths):
+        median, high = (float(value) for value in np.percentile(lengths, (50, 95)))
+        mark_values(axes, [(median, f"median {median:,.0f}"), (high, f"95% up to {high:,.0f}")])
+    return png(figure)
+
+
+def norms_plot(norms: NDArray[Any]) -> bytes:
+    """Histogram of Euclidean norms (n,); those not finite are counted in the subtitle."""
+    finite = norms[np.isfinite(norms)]
+    lost = len(norms) - len(finite)
+    note = f", {lost:,} of them not finite and not shown" if lost else ""
+    figure, axes = card("Vector norms", _count(len(norms), "vector") + note)
+    # Norms of normalised vectors differ by rounding alone: one bar, not a distribution.
+    draw_histogram(axes, finite, least_span=0.01)
+    name_axes(axes, "Euclidean norm", "vectors")
+    if len(finite):
+        mark_values(axes, [(float(finite.mean()), f"mean {finite.mean():.4f}")])
+    return png(figure)
+
+
+def pairwise_similarity_plot(vectors: NDArray[np.float32]) -> bytes:
+    """Histogram of the cosines between sampled pairs of vectors (n, d), with their mean."""
+    cosines = sample_cosines(vectors)
+    sizes = f"{_count(len(cosines), 'pair')} drawn from {_count(len(vectors), 'vector')}"
+    figure, axes = card("Similarity of two vectors", sizes)
+    draw_histogram(axes, cosines, least_span=0.1)
+    name_axes(axes, "cosine similarity", "pairs")
+    if len(cosines):
+        mark_values(axes, [(float(cosines.mean()), f"mean {cosines.mean():.3f}")])
+    return png(figure)
+
+
+def throughput_plot(tokens_per_second: NDArray[Any]) -> bytes:
+    """Histogram of the speed at which shards (n,) were embedded, in tokens per second."""
+    figure, axes = card("Embedding speed", _count(len(tokens_per_second), "shard"))
+    median = float(np.median(tokens_per_second)) if len(tokens_per_second) else 0.0
+    draw_histogram(axes, tokens_per_second, least_span=max(1.0, 0.1 * median))
+    name_axes(axes, "tokens per second", "shards")
+    if len(tokens_per_second):
+        mark_values(axes, [(median, f"median {median:,.0f}")])
+    return png(figure)
+
+
+def vector_map_plot(vectors: NDArray[np.float32], groups: Sequence[str]) -> bytes:
+    """Vectors (n, d) on their first two principal components, coloured by group (n names).
+
+    The eight largest groups have a colour, all others are "other". Vectors are scaled to length 1
+    first; those without a direction are not shown.
+    """
+    norms = row_norms(vectors)
+    usable = np.flatnonzero(np.isfinite(norms) & (norms > 0))
+    shown = usable[sample_rows(len(usable), MAP_POINTS)]
+    points, explained = _principal_components(sample_directions(vectors[shown]))
+    counted = _count(len(vectors), "vector")
+    sizes = counted if len(shown) == len(vectors) else f"{len(shown):,} of {counted}"
+    figure, axes = card("Map of the vectors", f"{sizes}, coloured by source folder", legend=True)
+    if len(shown):
+        _draw_groups(axes, points, np.array([groups[i] for i in shown], dtype=np.str_))
+    else:
+        say_nothing_to_show(axes)
+    x, y = (f"principal component {i + 1} ({explained[i]:.0%} of variance)" for i in (0, 1))
+    name_axes(axes, x, y)
+    return png(figure)
+
+
+def _principal_components(
+    directions: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Coordinates (n, 2) and each one's share of the variance; zeros where nothing varies."""
+    points = np.zeros((len(directions), 2))
+    if len(directions) < 2:
+        return points, (0.0, 0.0)
+    centred = directions.astype(np.float64) - directions.mean(axis=0, dtype=np.float64)
+    variances, components = np.linalg.eigh(centred.T @ centred)
+    first = components[:, ::-1][:, :2]
+    # An eigenvector's sign is arbitrary. Fixed, or tomorrow's map might be today's mirrored.
+    largest = first[np.abs(first).argmax(axis=0), np.arange(first.shape[1])]
+    points[:, : first.shape[1]] = centred @ (first * np.sign(largest))
+    shares = np.append(variances[::-1], 0.0)[:2] / max(float(variances.sum()), 1e-12)
+    return points, (float(shares[0]), float(shares[1]))
+
+
+def _draw_groups(axes: Axes, points: NDArray[np.float64], groups: NDArray[np.str_]) -> None:
+    names, counts = np.unique(groups, return_counts=True)
+    largest = names[np.argsort(-counts, kind="stable")][: len(_COLOURS)]
+    layers = [
+        (str(name), groups == name, colour, shape)
+        for name, colour, shape in zip(largest, _COLOURS, _SHAPES, strict=False)
+    ]
+    rest = ~np.isin(groups, largest)
+    if rest.any():
+        layers.append(("other", rest, _OTHER_COLOUR, "o"))
+    size = 9.0 if len(points) > 500 else 20.0
+    handles, labels = [], []
+    for depth, (name, rows, colour, shape) in enumerate(layers):
+        handles.append(
+            axes.scatter(
+                points[rows, 0],
+                points[rows, 1],
+                s=size,
+                c=colour,
+                marker=shape,
+                linewidths=0,
+                alpha=0.75,
+                # "other" lies below, and a small group above a large one.
+                zorder=2.0 if colour == _OTHER_COLOUR else 2.1 + 0.1 * depth,
+            )
+        )
+        labels.append(f"{drawable(name)} ({int(rows.sum()):,})")
+    draw_legend(axes, handles, labels)
+    axes.grid(visible=True, color=GRID, linewidth=0.8)
+    # One unit is as long on both axes, or distances on the map would mislead.
+    axes.set_aspect("equal", adjustable="datalim")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -1,0 +1,122 @@
+"""The vocabulary of the tables: every column's name and type. This is the public interface.
+
+Readers may rely on these names. Columns may be added, never renamed or retyped.
+
+Two columns stand on every row of every shard-partitioned table and make a rerun cheap:
+`input_version` digests all that the shard's rows were made from, `content_version` digests the
+rows themselves. A stage is stale exactly when the `input_version` it would write differs from
+the one that stands. Both are constant within a shard, so Delta's file statistics carry them and
+the state of 10,000 shards is read from the log without opening a data file.
+"""
+
+import polars as pl
+
+#: Every table but the manifest is partitioned by this column.
+SHARD = "shard"
+
+_VERSIONS = {"input_version": pl.String(), "content_version": pl.String()}
+
+#: The manifest: which part of which file belongs to which shard. `start` and `end` are bytes, or
+#: rows for Parquet; `version` changes whenever the file does.
+SHARDS = pl.Schema(
+    {
+        SHARD: pl.String(),
+        "source": pl.String(),
+        "start": pl.Int64(),
+        "end": pl.Int64(),
+        "n_bytes": pl.Int64(),
+        "version": pl.String(),
+    }
+)
+
+RAW_CORPUS = pl.Schema(
+    {
+        SHARD: pl.String(),
+        "doc_id": pl.String(),
+        "source": pl.String(),
+        "title": pl.String(),
+        "text": pl.String(),
+        "text_hash": pl.String(),
+        "n_chars": pl.Int64(),
+        "attributes": pl.String(),
+        **_VERSIONS,
+    }
+)
+
+REJECTED = pl.Schema(
+    {
+        SHARD: pl.String(),
+        "source": pl.String(),
+        "position": pl.Int64(),
+        "reason": pl.String(),
+        "detail": pl.String(),
+        **_VERSIONS,
+    }
+)
+
+#: `start` and `end` are character offsets into the document: `text[start:end]` is the chunk.
+#: `token_ids` is what the model reads: prompt and special tokens included.
+CHUNKS = pl.Schema(
+    {
+        SHARD: pl.String(),
+        "chunk_id": pl.String(),
+        "doc_id": pl.String(),
+        "chunk_index": pl.Int64(),
+        "start": pl.Int64(),
+        "end": pl.Int64(),
+        "text": pl.String(),
+        "text_hash": pl.String(),
+        "n_tokens": pl.Int64(),
+        "token_ids": pl.List(pl.Int32()),
+        **_VERSIONS,
+    }
+)
+
+#: `provenance` is JSON, the same on every row of a shard: device, precision, tokens, seconds and
+#: padding of the run that made its vectors.
+EMBEDDINGS = pl.Schema(
+    {
+        SHARD: pl.String(),
+        "chunk_id": pl.String(),
+        "doc_id": pl.String(),
+        "text_hash": pl.String(),
+        "embedding": pl.List(pl.Float32()),
+        "fingerprint": pl.String(),
+        "checksum": pl.Int64(),
+        "provenance": pl.String(),
+        **_VERSIONS,
+    }
+)
+
+QUALITY_METRICS = pl.Schema(
+    {
+        SHARD: pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "fingerprint": pl.String(),
+        "measured_at": pl.Datetime("us", "UTC"),
+        **_VERSIONS,
+    }
+)
+
+#: What each fingerprint in `embeddings` means: the settings that made those vectors, as JSON.
+FINGERPRINTS = pl.Schema(
+    {
+        "fingerprint": pl.String(),
+        "dimension": pl.Int64(),
+        "settings": pl.String(),
+        "format_version": pl.Int64(),
+        "created_at": pl.Datetime("us", "UTC"),
+    }
+)
+
+#: Raised when a release changes the tables so that an older one would misread them.
+FORMAT_VERSION = 1
+
+SHARD_TABLES = {
+    "raw_corpus": RAW_CORPUS,
+    "rejected": REJECTED,
+    "chunks": CHUNKS,
+    "embeddings": EMBEDDINGS,
+    "quality_metrics": QUALITY_METRICS,
+}

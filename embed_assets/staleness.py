@@ -1,0 +1,80 @@
+"""Which shards have work to do, from which stage on, and why. Pure: states in, reasons out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embed_assets.digests import digest
+from embed_assets.tables.table import ShardState
+
+#: The stages of the flow, each a partitioned table and a Dagster asset.
+STAGES = ("raw_corpus", "chunks", "embeddings", "quality_metrics")
+
+_METRICS_VERSION = "metrics-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The first stage of a shard that has to run, and why."""
+
+    stage: str
+    reason: str
+
+
+def ingest_version(shard_version: str, reading_version: str) -> str:
+    """What raw_corpus is made from: the shard's pieces, and how files are read."""
+    return digest("ingest", shard_version, reading_version)
+
+
+def no_documents_version(ingest: str) -> str:
+    """Marks, in `rejected`, a shard of which no document is left, so that it counts as done."""
+    return digest("no documents", ingest)
+
+
+def chunks_version(raw: ShardState | None, chunking_version: str) -> str | None:
+    """What chunks is made from; None where there is nothing to chunk."""
+    return raw and digest("chunks", raw.content_version, chunking_version)
+
+
+def embeddings_version(chunks: ShardState | None, fingerprint: str) -> str | None:
+    """What embeddings is made from; None where there is nothing to embed."""
+    return chunks and digest("embeddings", chunks.content_version, fingerprint)
+
+
+def metrics_version(embeddings: ShardState | None) -> str | None:
+    """What quality_metrics is made from; None where there is nothing to measure."""
+    return embeddings and digest(_METRICS_VERSION, *embeddings.versions)
+
+
+def is_ingested(ingest: str, raw: ShardState | None, rejected: ShardState | None) -> bool:
+    """Whether raw_corpus holds what a shard's files give. `rejected` is always written first."""
+    if raw is not None:
+        return raw.input_version == ingest
+    return rejected is not None and rejected.input_version == no_documents_version(ingest)
+
+
+def first_stale_stage(
+    ingest: str,
+    chunking_version: str,
+    fingerprint: str,
+    states: Mapping[str, ShardState | None],
+) -> Stale | None:
+    """Where a shard's work has to begin; None where everything stands. `states` is by table."""
+    raw, chunks = states["raw_corpus"], states["chunks"]
+    embeddings, metrics = states["embeddings"], states["quality_metrics"]
+    if not is_ingested(ingest, raw, states["rejected"]):
+        new = raw is None and states["rejected"] is None
+        return Stale("raw_corpus", "new" if new else "its files or how they are read changed")
+    expected = {
+        "chunks": (chunks, chunks_version(raw, chunking_version)),
+        "embeddings": (embeddings, embeddings_version(chunks, fingerprint)),
+        "quality_metrics": (metrics, metrics_version(embeddings)),
+    }
+    reasons = {
+        "chunks": "its text or the chunking changed",
+        "embeddings": "its chunks or the model changed",
+        "quality_metrics": "its vectors changed",
+    }
+    for stage, (standing, version) in expected.items():
+        if (standing.input_version if standing else None) != version:
+            return Stale(stage, "not done yet" if standing is None else reasons[stage])
+    return None

@@ -1,0 +1,97 @@
+"""What a person sees in the terminal: the summary of a run, hits and status."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from embed_assets.search import Hit
+from embed_assets.tables.table import Tables
+
+_SHOWN_CHARS = 500
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that never takes corpus text for markup."""
+    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+
+
+def quiet_libraries() -> None:
+    """Keep loading bars and notices of libraries out of the way of our own."""
+    # Set before transformers loads: it counts on forking after tokenizing, which nobody does here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    # Dagster tells of its own beta parameters at every load.
+    warnings.filterwarnings("ignore", module=r"dagster")
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """Each hit with score and source, then its text on indented lines."""
+    out = console()
+    for hit in hits:
+        title = f"  {_plain(hit.title)}" if hit.title else ""
+        out.print(Text.assemble((f"{hit.score:.4f}", "bold"), f"  {_plain(hit.source)}{title}"))
+        shown = hit.text if len(hit.text) <= _SHOWN_CHARS else hit.text[:_SHOWN_CHARS] + " ..."
+        for line in shown.splitlines():
+            out.print(Text(f"    {_plain(line)}"))
+        out.print()
+
+
+def print_status(tables: Tables) -> None:
+    """Shards, rows and bytes of each table, and the fingerprints that have vectors."""
+    out = console()
+    manifest = tables.manifest.read().frame
+    out.print(f"tables under {tables.root}")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column, justify in (
+        ("table", "left"),
+        ("shards", "right"),
+        ("rows", "right"),
+        ("size", "right"),
+    ):
+        grid.add_column(column, justify=justify)  # type: ignore[arg-type]
+    grid.add_row("shards", str(manifest["shard"].n_unique()), f"{manifest.height:,}", "")
+    for name, table in tables.by_shard.items():
+        states = table.states().values()
+        n_rows, n_bytes = sum(s.n_rows for s in states), sum(s.n_bytes for s in states)
+        grid.add_row(name, str(len(states)), f"{n_rows:,}", size(n_bytes))
+    out.print(grid)
+    for line in _fingerprint_lines(tables):
+        out.print(line)
+
+
+def _fingerprint_lines(tables: Tables) -> Iterable[str]:
+    standing = (
+        tables.embeddings.scan()
+        .group_by("fingerprint")
+        .agg(pl.col("shard").n_unique().alias("shards"), pl.len().alias("rows"))
+        .collect()
+    )
+    recorded = tables.fingerprints.read().frame.select("fingerprint", "dimension", "settings")
+    for row in standing.join(recorded, on="fingerprint", how="left").iter_rows(named=True):
+        yield (
+            f"fingerprint {row['fingerprint']}: {row['rows']:,} vectors of {row['dimension']} "
+            f"dimensions in {row['shards']} shards"
+        )
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes as a person reads it: 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def _plain(text: str) -> str:
+    """Text without control characters: a corpus must not send escape codes to a terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
