@@ -1,0 +1,278 @@
+"""Delta tables, written by delta-rs: one atomic commit replaces one shard, and nothing else.
+
+Every write checks and commits on one table handle. delta-rs refuses an overwrite when another
+commit touched the same partition since the handle was loaded, so a check that held when it was
+made still holds when the commit lands.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import polars as pl
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from embed_assets.errors import InputError
+from embed_assets.rows import FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.shards import check_key
+from embed_assets.tables.table import (
+    ShardState,
+    Snapshot,
+    Superseded,
+    Tables,
+    constant,
+    same_result,
+)
+
+T = TypeVar("T")
+
+# The default of 15 ran out under 8 writers on 8 shards of one table.
+_COMMIT_RETRIES = 100
+# Rounds of check and write: each lost round means that another writer of this shard won.
+_ROUNDS = 10
+# Name of the Delta application transaction that carries a whole table's counter.
+_COUNTER = "embed_assets/counter"
+# Statistics in the log: what the state of a shard is read from, and never any corpus text.
+_STATISTICS = ("input_version", "content_version", "fingerprint")
+# Lists of numbers: a dictionary and statistics cost 20% of the write and help no reader.
+_PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+_WRITER = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
+    column_properties={
+        "embedding.list.element": _PLAIN,
+        "token_ids.list.element": _PLAIN,
+        "text": _PLAIN,
+    },
+)
+
+
+class DeltaShardTable:
+    """A Delta table partitioned by shard. Creates itself on the first write."""
+
+    def __init__(self, uri: str, schema: pl.Schema) -> None:
+        self._uri = uri
+        self._schema = schema
+
+    @property
+    def uri(self) -> str:
+        """Folder or URI of the Delta table."""
+        return self._uri
+
+    def states(self) -> dict[str, ShardState]:
+        """The state of every shard that has rows, from the log alone."""
+        table = _open(self._uri)
+        return {} if table is None else _states(table)
+
+    def read(self, shard: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """A shard's rows at the table's current version."""
+        wanted = list(columns) if columns is not None else self._schema.names()
+        table = _open(self._uri)
+        if table is None:
+            return self._schema.to_frame().select(wanted)
+        return reading(
+            self._uri,
+            lambda: pl.scan_delta(table).filter(pl.col(SHARD) == shard).select(wanted).collect(),
+        )
+
+    def publish(
+        self,
+        shard: str,
+        frame: pl.DataFrame,
+        expected: ShardState | None,
+        *,
+        rewrite: bool = False,
+    ) -> None:
+        """Replace the shard's rows in one commit, by compare-and-set on one handle."""
+        check_key(shard)
+        versions = _versions(frame, shard)
+        for _ in range(_ROUNDS):
+            table = _open(self._uri) or _create(self._uri, self._schema, [SHARD])
+            standing = _states(table).get(shard)
+            if standing is None and frame.is_empty():
+                return
+            if standing is not None and standing.versions == versions and not rewrite:
+                return
+            if not frame.is_empty() and not same_result(standing, expected):
+                raise Superseded(
+                    f"shard {shard} of {self._uri} was published by another run while this one "
+                    "worked on it; what that run published stands"
+                )
+            try:
+                self._replace(table, shard, frame)
+                return
+            except CommitFailedError:
+                # Another commit touched this shard: look again at what stands now.
+                continue
+        raise Superseded(f"shard {shard} of {self._uri} kept changing; {_ROUNDS} attempts lost")
+
+    def _replace(self, table: DeltaTable, shard: str, frame: pl.DataFrame) -> None:
+        quoted = shard.replace("'", "''")
+        writing(
+            self._uri,
+            lambda: write_deltalake(
+                table,
+                frame.select(self._schema.names()).cast(dict(self._schema)),
+                mode="overwrite",
+                predicate=f"{SHARD} = '{quoted}'",
+                writer_properties=_WRITER,
+                commit_properties=CommitProperties(max_commit_retries=_COMMIT_RETRIES),
+            ),
+        )
+
+    def scan(self) -> pl.LazyFrame:
+        """All rows, lazily."""
+        table = _open(self._uri)
+        return self._schema.to_frame().lazy() if table is None else pl.scan_delta(table)
+
+
+class DeltaWholeTable:
+    """A small Delta table that is replaced as a whole."""
+
+    def __init__(self, uri: str, schema: pl.Schema) -> None:
+        self._uri = uri
+        self._schema = schema
+
+    @property
+    def uri(self) -> str:
+        """Folder or URI of the Delta table."""
+        return self._uri
+
+    def read(self) -> Snapshot:
+        """All rows at the current version."""
+        table = _open(self._uri)
+        if table is None:
+            return Snapshot(self._schema.to_frame(), version=-1, counter=0)
+        frame = reading(self._uri, lambda: pl.scan_delta(table).collect())
+        return Snapshot(frame, table.version(), table.transaction_version(_COUNTER) or 0)
+
+    def replace(self, frame: pl.DataFrame, snapshot: Snapshot, counter: int) -> None:
+        """Replace all rows in one commit, by compare-and-set on one handle."""
+        table = _open(self._uri) or _create(self._uri, self._schema, None)
+        # A table that was not there at the snapshot stands at version 0, with no rows, by now.
+        if table.version() != max(snapshot.version, 0):
+            raise Superseded(f"{self._uri} was replaced by another run meanwhile; run again")
+        try:
+            writing(
+                self._uri,
+                lambda: write_deltalake(
+                    table,
+                    frame.select(self._schema.names()).cast(dict(self._schema)),
+                    mode="overwrite",
+                    writer_properties=_WRITER,
+                    # An overwrite of a whole table conflicts with nothing; two commits of one
+                    # application do.
+                    commit_properties=CommitProperties(
+                        max_commit_retries=_COMMIT_RETRIES,
+                        app_transactions=[Transaction(_COUNTER, counter)],
+                    ),
+                ),
+            )
+        except CommitFailedError as error:
+            raise Superseded(
+                f"{self._uri} was replaced by another run meanwhile; run again"
+            ) from error
+
+
+def _versions(frame: pl.DataFrame, shard: str) -> tuple[str, str] | None:
+    """(input_version, content_version) of a frame for a shard; None for no rows."""
+    if frame.is_empty():
+        return None
+    if constant(frame, SHARD) != shard:
+        raise ValueError(f"rows of shard {constant(frame, SHARD)} in a frame for {shard}")
+    return constant(frame, "input_version"), constant(frame, "content_version")
+
+
+def _states(table: DeltaTable) -> dict[str, ShardState]:
+    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    if actions.is_empty():
+        return {}
+    grouped = actions.group_by(f"partition.{SHARD}").agg(
+        pl.col("min.input_version").min(),
+        pl.col("max.input_version").max(),
+        pl.col("min.content_version").min(),
+        pl.col("max.content_version").max(),
+        pl.col("num_records").sum(),
+        pl.col("size_bytes").sum(),
+    )
+    # Where low and high differ, the shard mixes two results and matches neither: made again.
+    return {
+        shard: ShardState(
+            low_input if low_input == high_input else f"{low_input}..{high_input}",
+            low_content if low_content == high_content else f"{low_content}..{high_content}",
+            int(n_rows),
+            int(n_bytes),
+        )
+        for shard, low_input, high_input, low_content, high_content, n_rows, n_bytes in grouped.rows()
+    }
+
+
+def _open(uri: str) -> DeltaTable | None:
+    try:
+        return DeltaTable(uri)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise InputError(f"the table at {uri} cannot be opened: {_first_line(error)}") from error
+
+
+def _create(uri: str, schema: pl.Schema, partition_by: list[str] | None) -> DeltaTable:
+    # Created before the first write: creation by a first append fails in a race.
+    indexed = [name for name in schema.names() if name in _STATISTICS]
+    configuration = {"delta.dataSkippingStatsColumns": ",".join(indexed or schema.names()[:1])}
+    return writing(
+        uri,
+        lambda: DeltaTable.create(
+            uri,
+            schema,
+            mode="ignore",
+            partition_by=partition_by,
+            configuration=configuration,
+        ),
+    )
+
+
+def writing(uri: str, write: Callable[[], T]) -> T:
+    """Run a write; what the disk or the store refuses becomes an InputError that names the table."""
+    try:
+        return write()
+    except CommitFailedError:
+        raise
+    except (DeltaError, OSError) as error:
+        raise InputError(
+            f"the table at {uri} cannot be written: {_first_line(error)}; nothing was published"
+        ) from error
+
+
+def reading(uri: str, read: Callable[[], T]) -> T:
+    """Run a read; a missing or damaged file becomes an InputError that names the table."""
+    try:
+        return read()
+    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"the table at {uri} cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def open_delta_tables(root: str) -> Tables:
+    """The tables under a folder or URI. Nothing is created before the first write."""
+    base = root.rstrip("/")
+    shard_tables = {
+        name: DeltaShardTable(f"{base}/{name}", schema) for name, schema in SHARD_TABLES.items()
+    }
+    return Tables(
+        root=base,
+        manifest=DeltaWholeTable(f"{base}/shards", SHARDS),
+        fingerprints=DeltaWholeTable(f"{base}/fingerprints", FINGERPRINTS),
+        **shard_tables,
+    )

@@ -1,0 +1,107 @@
+"""Tables in this process's memory, for tests and for trying things without a disk."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from embed_assets.rows import FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.tables.table import (
+    ShardState,
+    Snapshot,
+    Superseded,
+    Tables,
+    constant,
+    same_result,
+)
+
+
+class InMemoryShardTable:
+    """A table as a dictionary of frames."""
+
+    def __init__(self, name: str, schema: pl.Schema) -> None:
+        self._name = name
+        self._schema = schema
+        self._shards: dict[str, pl.DataFrame] = {}
+
+    @property
+    def uri(self) -> str:
+        """A name to show; nothing can be opened there."""
+        return f"memory:{self._name}"
+
+    def states(self) -> dict[str, ShardState]:
+        """The state of every shard that has rows."""
+        return {shard: _state(frame) for shard, frame in self._shards.items()}
+
+    def read(self, shard: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """A shard's rows."""
+        frame = self._shards.get(shard, self._schema.to_frame())
+        return frame.select(columns) if columns is not None else frame
+
+    def publish(
+        self,
+        shard: str,
+        frame: pl.DataFrame,
+        expected: ShardState | None,
+        *,
+        rewrite: bool = False,
+    ) -> None:
+        """Replace the shard's rows; no rows remove the shard."""
+        standing = self.states().get(shard)
+        if frame.is_empty():
+            self._shards.pop(shard, None)
+            return
+        if same_result(standing, _state(frame)) and not rewrite:
+            return
+        if not same_result(standing, expected):
+            raise Superseded(f"shard {shard} of {self._name} was published by another run")
+        if constant(frame, SHARD) != shard:
+            raise ValueError(f"rows of another shard in a frame for {shard}")
+        self._shards[shard] = frame.select(self._schema.names()).cast(dict(self._schema))
+
+    def scan(self) -> pl.LazyFrame:
+        """All rows, lazily."""
+        frames = [self._schema.to_frame(), *self._shards.values()]
+        return pl.concat(frames).lazy()
+
+
+class InMemoryWholeTable:
+    """One frame and its version."""
+
+    def __init__(self, name: str, schema: pl.Schema) -> None:
+        self._name = name
+        self._snapshot = Snapshot(schema.to_frame(), version=-1, counter=0)
+
+    @property
+    def uri(self) -> str:
+        """A name to show; nothing can be opened there."""
+        return f"memory:{self._name}"
+
+    def read(self) -> Snapshot:
+        """All rows at the current version."""
+        return self._snapshot
+
+    def replace(self, frame: pl.DataFrame, snapshot: Snapshot, counter: int) -> None:
+        """Replace all rows and the counter."""
+        if snapshot.version != self._snapshot.version:
+            raise Superseded(f"{self._name} was replaced by another run meanwhile; run again")
+        self._snapshot = Snapshot(frame, snapshot.version + 1, counter)
+
+
+def _state(frame: pl.DataFrame) -> ShardState:
+    return ShardState(
+        constant(frame, "input_version"),
+        constant(frame, "content_version"),
+        frame.height,
+        int(frame.estimated_size()),
+    )
+
+
+def in_memory_tables() -> Tables:
+    """Empty tables in memory."""
+    shard_tables = {name: InMemoryShardTable(name, schema) for name, schema in SHARD_TABLES.items()}
+    return Tables(
+        root="memory:",
+        manifest=InMemoryWholeTable("shards", SHARDS),
+        fingerprints=InMemoryWholeTable("fingerprints", FINGERPRINTS),
+        **shard_tables,
+    )
