@@ -21,11 +21,20 @@ class _Commands(click.Group):
         """Run the command; InputError becomes a message and an exit code."""
         try:
             return super().invoke(ctx)
-        except InputError as error:
-            if ctx.params.get("debug"):
+        except Exception as error:
+            if ctx.params.get("debug") or not _is_expected(error):
                 raise
             click.echo(f"error: {error}", err=True)
             sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether it is the input's fault, or another run was quicker: no traceback then."""
+    if isinstance(error, InputError | click.ClickException | click.exceptions.Exit):
+        return isinstance(error, InputError)
+    from embed_assets.tables.table import Superseded
+
+    return isinstance(error, Superseded)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -71,7 +71,8 @@ def chunks_frame(
             columns["text"].append(part)
             columns["text_hash"].append(part_hash)
             token_ids.append(chunk.token_ids)
-    ids = pl.Series("token_ids", token_ids, dtype=pl.List(pl.Int32))
+    # The cast: polars makes a fixed-size Array of numpy arrays that happen to be equally long.
+    ids = pl.Series("token_ids", token_ids, dtype=pl.List(pl.Int32)).cast(pl.List(pl.Int32))
     content = digest_of([chunking_version, *columns["chunk_id"]])
     return _frame(
         "chunks",

@@ -3,16 +3,14 @@
 Joins the parts that never import each other. Cheap to make: the model is hashed but not loaded.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 
 import polars as pl
 
-from embed_assets import staleness
+from embed_assets import fingerprints, staleness
 from embed_assets.chunking.token_windows import TokenWindows
 from embed_assets.digests import digest
 from embed_assets.embedding import model as models
@@ -20,8 +18,8 @@ from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.precision import resolve_precision
 from embed_assets.embedding.tokenizer import load_tokenizer
 from embed_assets.embedding.torch_encoder import load_torch_encoder
-from embed_assets.errors import InputError
-from embed_assets.rows import FINGERPRINTS, FORMAT_VERSION
+from embed_assets.errors import InputError, SettingsError
+from embed_assets.rows import SHARD_TABLES
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import (
     Assignment,
@@ -118,6 +116,7 @@ class OpenedPipeline:
         listing = self.source.files()
         snapshot = self.tables.manifest.read()
         before = from_manifest(snapshot.frame)
+        self._refuse_another_corpus(snapshot.frame, {file.source for file in listing.files})
         shard_bytes = int(self.settings.shard_bytes)
         plan = plan_shards(
             before,
@@ -127,19 +126,34 @@ class OpenedPipeline:
             snapshot.counter,
         )
         if plan.added or plan.changed or plan.removed:
-            self.tables.manifest.replace(manifest_frame(plan.manifest), snapshot, plan.next_number)
+            frame = manifest_frame(plan.manifest, self.settings.corpus)
+            self.tables.manifest.replace(frame, snapshot, plan.next_number)
             self.__dict__.pop("pieces", None)
         self._remove_vanished(plan.manifest)
         n_bytes = sum(file.n_bytes for file in listing.files)
         return CorpusPlan(plan, len(listing.files), n_bytes, listing.skipped)
 
+    def _refuse_another_corpus(self, manifest: pl.DataFrame, sources: Set[str]) -> None:
+        """Raise InputError if the tables hold another corpus, whose vectors a plan would remove.
+
+        A corpus that only moved still has most of its files under their names.
+        """
+        others = manifest.filter(pl.col("corpus") != self.settings.corpus)["source"].unique()
+        kept = sum(source in sources for source in others)
+        if len(others) and kept < len(others) / 2:
+            raise InputError(
+                f"the tables under {self.tables.root} hold the corpus {manifest['corpus'][0]}, and "
+                f"only {kept} of its {len(others)} files are in {self.settings.corpus}; running "
+                "would remove its vectors: choose another folder for tables, or delete this one"
+            )
+
     def _remove_vanished(self, manifest: list[Assignment]) -> None:
         """Remove rows of shards that the manifest no longer has, also after a crash half-way."""
         keys = {row.shard for row in manifest}
-        for table in self.tables.by_shard.values():
+        for name, table in self.tables.by_shard.items():
             states = table.states()
             for shard in sorted(states.keys() - keys):
-                table.publish(shard, table.read(shard).clear(), states[shard])
+                table.publish(shard, SHARD_TABLES[name].to_frame(), states[shard])
 
     def read_shard(self, shard: str) -> Iterator[Document | Rejection]:
         """The documents of a shard, in the order of its files."""
@@ -179,36 +193,20 @@ class OpenedPipeline:
         return stale
 
     def check_fits(self) -> None:
-        """Raise InputError if the tables were made by a newer version or for another dimension."""
-        standing = self.tables.fingerprints.read().frame
-        newest = standing["format_version"].max()
-        if isinstance(newest, int) and newest > FORMAT_VERSION:
-            raise InputError(
-                f"the tables under {self.tables.root} have format {newest}, this version writes "
-                f"{FORMAT_VERSION}; upgrade embed-assets"
+        """Raise InputError if the tables were made by a newer version or for another dimension, or
+        if the overlap is too much for the model's own limit.
+        """
+        max_tokens = models.resolved_max_tokens(self.settings, self.model)
+        if self.settings.overlap > max_tokens // 2:
+            raise SettingsError(
+                f"overlap {self.settings.overlap} must be at most half of the {max_tokens} tokens "
+                "that a chunk may have"
             )
-        others = [d for d in standing["dimension"].unique().to_list() if d != self.dimension]
-        if others:
-            raise InputError(
-                f"the tables under {self.tables.root} hold vectors of {others[0]} dimensions, the "
-                f"model {self.settings.model} gives {self.dimension}; a model of another "
-                "dimension needs a tables folder of its own: set tables"
-            )
+        fingerprints.check_fits(self.tables, self.dimension, self.settings.model)
 
     def register_fingerprint(self) -> None:
         """Note what this pipeline's fingerprint means, for readers and for search."""
-        snapshot = self.tables.fingerprints.read()
-        if self.fingerprint in snapshot.frame["fingerprint"]:
-            return
-        row = {
-            "fingerprint": [self.fingerprint],
-            "dimension": [self.dimension],
-            "settings": [self.settings.model_dump_json(exclude_unset=True)],
-            "format_version": [FORMAT_VERSION],
-            "created_at": [datetime.now(UTC)],
-        }
-        frame = pl.concat([snapshot.frame, pl.DataFrame(row, schema=FINGERPRINTS)])
-        self.tables.fingerprints.replace(frame, snapshot, snapshot.counter + 1)
+        fingerprints.register(self.tables, self.fingerprint, self.dimension, self.settings)
 
     def batch_budget(self, encoder: Encoder) -> int:
         """Tokens per batch: what fitted last time in this process, else the encoder's own."""
@@ -218,12 +216,3 @@ class OpenedPipeline:
         """Start the next shard with the budget that fitted, once the device ran out of memory."""
         if stats.n_halvings:
             self._budgets[encoder.device] = stats.max_tokens_per_batch
-
-
-def recorded_settings(tables: Tables) -> dict[str, PipelineSettings]:
-    """Fingerprint -> the settings that it stands for, as noted when its vectors were made."""
-    frame = tables.fingerprints.read().frame
-    return {
-        fingerprint: PipelineSettings.model_validate(json.loads(settings))
-        for fingerprint, settings in frame.select("fingerprint", "settings").iter_rows()
-    }

@@ -17,7 +17,7 @@ SHARD = "shard"
 _VERSIONS = {"input_version": pl.String(), "content_version": pl.String()}
 
 #: The manifest: which part of which file belongs to which shard. `start` and `end` are bytes, or
-#: rows for Parquet; `version` changes whenever the file does.
+#: rows for Parquet; `version` changes whenever the file does; `corpus` is where the files are.
 SHARDS = pl.Schema(
     {
         SHARD: pl.String(),
@@ -26,6 +26,7 @@ SHARDS = pl.Schema(
         "end": pl.Int64(),
         "n_bytes": pl.Int64(),
         "version": pl.String(),
+        "corpus": pl.String(),
     }
 )
 

@@ -1,12 +1,15 @@
 """The few lines at the start and the end of `embed-assets run`."""
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import polars as pl
 
 from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
 from embed_assets.progress_bar import ProgressBar
 from embed_assets.settings import PipelineSettings
-from embed_assets.terminal import console, size
+from embed_assets.terminal import console, plain, size
 
 if TYPE_CHECKING:
     from embed_assets.pipeline import Outcome
@@ -17,11 +20,13 @@ _MOST_NAMED = 10
 def print_plan(settings: PipelineSettings, plan: CorpusPlan, work: Sequence[str]) -> None:
     """What was found, and what is to be done."""
     out = console()
-    out.print(f"{settings.name}: {plan.n_files:,} files, {size(plan.n_bytes)} in {settings.corpus}")
+    out.print(
+        f"{settings.name}: {plan.n_files:,} files, {size(plan.n_bytes)} in {plain(settings.corpus)}"
+    )
     if plan.skipped:
         total = sum(plan.skipped.values())
         kinds = ", ".join(f"{kind} ({n:,})" for kind, n in plan.skipped.most_common(_MOST_NAMED))
-        out.print(f"passed over {total:,} files of types that are not read: {kinds}")
+        out.print(f"passed over {total:,} files of types that are not read: {plain(kinds)}")
     shards = plan.shards
     if shards.added or shards.changed or shards.removed:
         out.print(
@@ -49,12 +54,27 @@ def print_summary(pipeline: OpenedPipeline, bar: ProgressBar, report_error: str 
     if not report_error and "://" not in root:
         out.print(f"  {'pictures':<14} {root}/quality_report")
     for shard, (stage, reason) in sorted(bar.failures.items()):
-        out.print(f"failed: {shard} in {stage}: {reason}")
+        out.print(f"failed: {shard} in {stage}: {plain(reason)}")
     if report_error:
-        out.print(f"failed: quality_report: {report_error}")
+        out.print(f"failed: quality_report: {plain(report_error)}")
     out.print("next:")
-    out.print(f'  embed-assets search "how do I open a file" --tables {root}')
-    out.print(f"  embed-assets status --tables {root}")
+    out.print(f'  embed-assets search "how do I open a file" --tables {shlex.quote(root)}')
+    out.print(f"  embed-assets status --tables {shlex.quote(root)}")
+
+
+def _rejections(pipeline: OpenedPipeline) -> str:
+    """How many files or records were rejected, by reason."""
+    reasons = (
+        pipeline.tables.rejected.scan()
+        .group_by("reason")
+        .agg(pl.len().alias("n"))
+        .sort("n", descending=True)
+        .collect()
+    )
+    if reasons.is_empty():
+        return ""
+    named = ", ".join(f"{reason} {n:,}" for reason, n in reasons.head(3).iter_rows())
+    return f" ({reasons['n'].sum():,} rejected: {named})"
 
 
 def _figures(pipeline: OpenedPipeline, outcomes: list["Outcome"]) -> list[tuple[str, str]]:
@@ -70,7 +90,7 @@ def _figures(pipeline: OpenedPipeline, outcomes: list["Outcome"]) -> list[tuple[
     checks = f"{passed:,} of {len(findings):,} passed"
     bad = [f"{f.shard} {f.check}: {f.detail}" for f in findings if not f.passed]
     figures = [
-        ("documents", f"{rows['raw_corpus']:,} ({rows['rejected']:,} rejected)"),
+        ("documents", f"{rows['raw_corpus']:,}{_rejections(pipeline)}"),
         ("chunks", f"{rows['chunks']:,}"),
         ("vectors", f"{rows['embeddings']:,} of {pipeline.dimension} dimensions"),
     ]

@@ -1,5 +1,6 @@
 """The nearest chunks to a query, straight from the tables: exact, one shard at a time."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,11 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from embed_assets.embedding import model as models
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.errors import InputError
-from embed_assets.opened_pipeline import recorded_settings
-from embed_assets.settings import Device, PipelineSettings
+from embed_assets.fingerprints import recorded_settings
+from embed_assets.settings import Device, PipelineSettings, Precision, choices
+from embed_assets.tables.delta import reading
 from embed_assets.tables.table import Tables
 
 
@@ -48,16 +51,33 @@ def search(tables: Tables, query: str, k: int, device: Device = "auto") -> list[
 
 def _encoder_of(tables: Tables, device: Device) -> tuple[Encoder, str]:
     """The encoder of the newest fingerprint that has vectors."""
-    standing = tables.embeddings.scan().select(pl.col("fingerprint").unique()).collect()
+    standing = reading(
+        tables.embeddings.uri,
+        lambda: tables.embeddings.scan().select(pl.col("fingerprint").unique()).collect(),
+    )
     recorded = recorded_settings(tables)
     for fingerprint in reversed(recorded):
         if fingerprint in standing["fingerprint"]:
             settings = recorded[fingerprint].model_copy(update={"device": device})
+            _check_model(settings, fingerprint)
             return _load(settings), fingerprint
     raise InputError(
         f"there are no vectors under {tables.root}; embed a corpus first: "
-        f"embed-assets run --corpus FOLDER --tables {tables.root}"
+        f"embed-assets run --corpus FOLDER --tables {shlex.quote(tables.root)}"
     )
+
+
+def _check_model(settings: PipelineSettings, fingerprint: str) -> None:
+    """Raise InputError if the model is no longer the one that made the vectors."""
+    model = models.open_model(settings)
+    # The precision that `auto` stood for is in the fingerprint alone.
+    if fingerprint not in {
+        models.fingerprint(settings, model, precision) for precision in choices(Precision)
+    }:
+        raise InputError(
+            f"the model {settings.model} is not what it was when these vectors were made, so no "
+            "query can be compared with them; run the pipeline again to embed with the new one"
+        )
 
 
 def _load(settings: PipelineSettings) -> Encoder:

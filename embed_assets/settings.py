@@ -185,7 +185,7 @@ class PipelineSettings(BaseModel):
         return self.tables or f"tables/{self.name}"
 
     def located(self, base: Path) -> Self:
-        """The same settings with relative corpus, model and tables paths resolved against `base`."""
+        """The same settings with relative corpus, model and tables paths resolved at `base`."""
         update = {
             "corpus": _absolute(self.corpus, base),
             "tables": _absolute(self.tables_root, base),
@@ -198,7 +198,10 @@ class PipelineSettings(BaseModel):
 def _absolute(location: str, base: Path) -> str:
     if _URI.match(location):
         return location
-    return os.path.normpath(base / Path(location).expanduser())
+    try:
+        return os.path.normpath(base / Path(location).expanduser())
+    except RuntimeError as error:
+        raise SettingsError(f"there is no home folder for {location!r}; give its path") from error
 
 
 def load_settings(
@@ -221,7 +224,8 @@ def _explain(item: dict[str, Any]) -> str:
         return f"unknown setting {key!r}; choose from {', '.join(PipelineSettings.model_fields)}"
     if not item["loc"]:
         return str(item["ctx"]["error"]) if "ctx" in item else str(item["msg"])
-    return f"setting {key!r} is {item['input']!r}: {item['msg']}"
+    expectation = str(item["msg"]).removeprefix("Value error, ")
+    return f"setting {key!r} is {item['input']!r}: {expectation}"
 
 
 def choices(annotation: object) -> tuple[str, ...]:

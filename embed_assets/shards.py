@@ -126,8 +126,8 @@ def check_key(shard: str) -> str:
     return shard
 
 
-def manifest_frame(manifest: Sequence[Assignment]) -> pl.DataFrame:
-    """The manifest as a frame of schema `rows.SHARDS`, in the order given."""
+def manifest_frame(manifest: Sequence[Assignment], corpus: str) -> pl.DataFrame:
+    """The manifest of a corpus as a frame of schema `rows.SHARDS`, in the order given."""
     pieces = [row.piece for row in manifest]
     columns = {
         rows.SHARD: [row.shard for row in manifest],
@@ -136,13 +136,14 @@ def manifest_frame(manifest: Sequence[Assignment]) -> pl.DataFrame:
         "end": [piece.end for piece in pieces],
         "n_bytes": [piece.n_bytes for piece in pieces],
         "version": [piece.version for piece in pieces],
+        "corpus": [corpus] * len(pieces),
     }
     return pl.DataFrame(columns, schema=rows.SHARDS)
 
 
 def from_manifest(frame: pl.DataFrame) -> list[Assignment]:
     """The inverse of `manifest_frame`. Raises ValueError on a key that `check_key` refuses."""
-    wanted = frame.select(rows.SHARDS.names())
+    wanted = frame.select(name for name in rows.SHARDS.names() if name != "corpus")
     return [Assignment(check_key(shard), Piece(*piece)) for shard, *piece in wanted.iter_rows()]
 
 

@@ -32,17 +32,17 @@ def no_documents_version(ingest: str) -> str:
 
 def chunks_version(raw: ShardState | None, chunking_version: str) -> str | None:
     """What chunks is made from; None where there is nothing to chunk."""
-    return raw and digest("chunks", raw.content_version, chunking_version)
+    return None if raw is None else digest("chunks", raw.content_version, chunking_version)
 
 
 def embeddings_version(chunks: ShardState | None, fingerprint: str) -> str | None:
     """What embeddings is made from; None where there is nothing to embed."""
-    return chunks and digest("embeddings", chunks.content_version, fingerprint)
+    return None if chunks is None else digest("embeddings", chunks.content_version, fingerprint)
 
 
 def metrics_version(embeddings: ShardState | None) -> str | None:
     """What quality_metrics is made from; None where there is nothing to measure."""
-    return embeddings and digest(_METRICS_VERSION, *embeddings.versions)
+    return None if embeddings is None else digest(_METRICS_VERSION, *embeddings.versions)
 
 
 def is_ingested(ingest: str, raw: ShardState | None, rejected: ShardState | None) -> bool:

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embed_assets.errors import InputError
 from embed_assets.search import Hit
+from embed_assets.tables.delta import reading
 from embed_assets.tables.table import Tables
 
 _SHOWN_CHARS = 500
@@ -37,11 +39,11 @@ def print_hits(hits: Sequence[Hit]) -> None:
     """Each hit with score and source, then its text on indented lines."""
     out = console()
     for hit in hits:
-        title = f"  {_plain(hit.title)}" if hit.title else ""
-        out.print(Text.assemble((f"{hit.score:.4f}", "bold"), f"  {_plain(hit.source)}{title}"))
+        title = f"  {plain(hit.title)}" if hit.title else ""
+        out.print(Text.assemble((f"{hit.score:.4f}", "bold"), f"  {plain(hit.source)}{title}"))
         shown = hit.text if len(hit.text) <= _SHOWN_CHARS else hit.text[:_SHOWN_CHARS] + " ..."
         for line in shown.splitlines():
-            out.print(Text(f"    {_plain(line)}"))
+            out.print(Text(f"    {plain(line)}"))
         out.print()
 
 
@@ -49,6 +51,8 @@ def print_status(tables: Tables) -> None:
     """Shards, rows and bytes of each table, and the fingerprints that have vectors."""
     out = console()
     manifest = tables.manifest.read().frame
+    if manifest.is_empty() and not tables.embeddings.states():
+        raise InputError(f"there are no tables under {tables.root}")
     out.print(f"tables under {tables.root}")
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column, justify in (
@@ -69,14 +73,20 @@ def print_status(tables: Tables) -> None:
 
 
 def _fingerprint_lines(tables: Tables) -> Iterable[str]:
-    standing = (
-        tables.embeddings.scan()
-        .group_by("fingerprint")
-        .agg(pl.col("shard").n_unique().alias("shards"), pl.len().alias("rows"))
-        .collect()
+    standing = reading(
+        tables.embeddings.uri,
+        lambda: (
+            tables.embeddings.scan()
+            .group_by("fingerprint")
+            .agg(pl.col("shard").n_unique().alias("shards"), pl.len().alias("rows"))
+            .sort("fingerprint")
+            .collect()
+        ),
     )
     recorded = tables.fingerprints.read().frame.select("fingerprint", "dimension", "settings")
-    for row in standing.join(recorded, on="fingerprint", how="left").iter_rows(named=True):
+    for row in standing.join(
+        recorded, on="fingerprint", how="left", maintain_order="left"
+    ).iter_rows(named=True):
         yield (
             f"fingerprint {row['fingerprint']}: {row['rows']:,} vectors of {row['dimension']} "
             f"dimensions in {row['shards']} shards"
@@ -92,6 +102,7 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text without control characters: a corpus must not send escape codes to a terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
+    # Blanks such as U+3000, which CJK text is full of, count as not printable.
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)

@@ -215,10 +215,10 @@ def _pieces_by_shard(plan: ShardPlan) -> dict[str, set[Piece]]:
 
 def test_the_manifest_survives_its_table() -> None:
     manifest = plan([file("a", 300), file("dir/ü.csv", 2500)]).manifest
-    frame = manifest_frame(manifest)
+    frame = manifest_frame(manifest, "corpus")
     assert frame.schema == rows.SHARDS
     assert from_manifest(frame) == manifest
-    assert from_manifest(manifest_frame([])) == []
+    assert from_manifest(manifest_frame([], "corpus")) == []
 
 
 def test_a_shards_version_knows_content_and_not_order() -> None:

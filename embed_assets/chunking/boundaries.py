@@ -11,6 +11,8 @@ _SPACE = np.array([chr(code).isspace() for code in range(0x3001)])
 _ENDERS = np.array([ord(c) for c in ".!?…"], dtype=np.uint32)
 # These end a sentence without any space behind them.
 _CJK_ENDERS = np.array([ord(c) for c in "。！？｡"], dtype=np.uint32)
+# Scripts without spaces, where nearly every character is a word: the blocks of CJK ideographs.
+_IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 _CLOSERS = np.array([ord(c) for c in "\"')]}”’»」』"], dtype=np.uint32)
 
 
@@ -33,9 +35,11 @@ def cut_levels(
     """How good a cut before each token is, (n_tokens,): INSIDE to HEADING.
 
     `starts` are the tokens' character offsets in order, each on a non-blank character where the
-    token has one; `word_start` says which tokens begin a word of the tokenizer.
+    token has one; `word_start` says which tokens begin a word of the tokenizer. A blank, the end
+    of a CJK sentence or an ideograph on either side make a word's beginning too: some tokenizers
+    know no words, and to others all between two blanks is one.
     """
-    levels = np.where(word_start, TOKEN, INSIDE).astype(np.int8)
+    levels = np.full(len(starts), INSIDE, dtype=np.int8)
     if not len(points) or not len(starts):
         return levels
     spaces = is_space(points)
@@ -47,13 +51,32 @@ def cut_levels(
     n_newlines = newlines[starts] - newlines[previous + 1]
     at_start = previous < 0
 
-    cut = word_start.copy()
+    ends_sentence = _ends_sentence(points, previous, gap)
+    ideographs = _is_ideograph(points)
+    at = np.minimum(starts, len(points) - 1)
+    beside_ideograph = ideographs[at] | (ideographs[previous] & ~at_start)
+    cut = (word_start | gap | ends_sentence | beside_ideograph) & on_new_character(starts)
+    levels[cut] = TOKEN
     levels[cut & (gap | at_start)] = WORD
     levels[cut & (n_newlines >= 1)] = LINE
-    levels[cut & _ends_sentence(points, previous, gap)] = SENTENCE
+    levels[cut & ends_sentence] = SENTENCE
     levels[cut & (n_newlines >= 2)] = PARAGRAPH
     levels[cut & _is_heading(points, starts) & (at_start | (n_newlines >= 1))] = HEADING
     return levels
+
+
+def on_new_character(starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which tokens begin on a character that the token before does not: an emoji can be several."""
+    new = np.ones(len(starts), dtype=bool)
+    new[1:] = starts[1:] > starts[:-1]
+    return new
+
+
+def _is_ideograph(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    found = np.zeros(len(points), dtype=bool)
+    for low, high in _IDEOGRAPHS:
+        found |= (points >= low) & (points <= high)
+    return found
 
 
 def _line_ends(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -61,7 +84,8 @@ def _line_ends(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
     feeds = points == ord("\n")
     returns = points == ord("\r")
     followed = np.append(feeds[1:], False)
-    return feeds | (returns & ~followed)
+    alone: NDArray[np.bool_] = feeds | (returns & ~followed)
+    return alone
 
 
 def _ends_sentence(

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.chunking.boundaries import INSIDE, TOKEN, code_points, cut_levels, is_space
+from embed_assets.chunking.boundaries import (
+    INSIDE,
+    TOKEN,
+    code_points,
+    cut_levels,
+    is_space,
+    on_new_character,
+)
 from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +35,8 @@ log = logging.getLogger(__name__)
 _MAX_STRETCH_CHARS = 32_768
 # One chunk in so many is tokenized again by itself, to prove that slicing is exact.
 _PROOF_EVERY = 64
+# Where a long text is cut into stretches, the best first.
+_BLANKS = ("\n", " ", "\r", "\t", "\u3000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """A document's tokens: ids, character offsets, how good a cut is before each, forced cuts."""
+    """A document's tokens: ids, character offsets, which begin a word of the tokenizer, how good
+    a cut is before each, forced cuts.
+    """
 
     ids: NDArray[np.int32]
     starts: NDArray[np.int64]
+    words: NDArray[np.bool_]
     levels: NDArray[np.int8]
     forced: NDArray[np.int64]
 
@@ -56,8 +68,9 @@ _Window = tuple[int, int, NDArray[np.int32] | None]
 class TokenWindows:
     """Chunks of at most `max_tokens` tokens, special tokens and prompt included.
 
-    Every non-blank character of a document stands in at least one chunk. Time is linear in the
-    length of the text.
+    Every non-blank character of a document stands in at least one chunk, unless the model reads
+    nothing at all there. Time is linear in the length of the text. A single character of more
+    tokens than there is room for is the one thing that can be over the limit.
     """
 
     def __init__(
@@ -73,7 +86,8 @@ class TokenWindows:
         if self._room < 4 or overlap >= self._room:
             raise InputError(
                 f"max_tokens {max_tokens} leaves room for {self._room} tokens of text beside the "
-                f"prompt and special tokens, with an overlap of {overlap}; raise max_tokens"
+                f"prompt and special tokens, with an overlap of {overlap}; raise max_tokens or "
+                "lower the overlap"
             )
 
     def chunk(self, texts: Sequence[str]) -> list[list[Chunk]]:
@@ -122,8 +136,8 @@ class TokenWindows:
             if low == high:
                 continue
             start, end = int(filled[low]), int(filled[high - 1]) + 1
-            whole = first == 0 or tokens.levels[first] > INSIDE
-            whole = whole and (stop == n or tokens.levels[stop] > INSIDE)
+            whole = first == 0 or tokens.words[first]
+            whole = whole and (stop == n or tokens.words[stop])
             yield (
                 start,
                 end,
@@ -132,17 +146,23 @@ class TokenWindows:
 
     def _spans(self, tokens: _Tokens) -> Iterator[tuple[int, int]]:
         """Token ranges [first, stop) of the windows, greedily, each cut at its best boundary."""
-        n, first = len(tokens.ids), 0
+        n, first, stop = len(tokens.ids), 0, 0
         if n == 0:
             yield 0, 0
-        while first < n:
+        while stop < n:
             limit = first + self._room
             forced = _next(tokens.forced, first, n)
-            stop = forced if forced <= limit else _best_cut(tokens.levels, first, limit)
+            if forced <= limit:
+                stop = forced
+            else:
+                stop = _best_cut(tokens.levels, stop, limit - self._slack())
             yield first, stop
-            if stop >= n:
-                return
             first = stop if stop == forced else self._overlapped(tokens.levels, first, stop)
+
+    def _slack(self) -> int:
+        """Tokens to leave free where a chunk's own text can give a few more than were counted."""
+        spare = self._room - self._overlap - 1
+        return 0 if self._slices else min(1 + self._room // 32, spare)
 
     def _overlapped(self, levels: NDArray[np.int8], first: int, stop: int) -> int:
         """Where the next window begins: up to `overlap` tokens before `stop`, at a word."""
@@ -157,21 +177,20 @@ class TokenWindows:
         """What the model makes of a chunk's text by itself, prompt and special tokens included."""
         return np.array(self._tokenizer.encode(self._prompt + text).ids, dtype=np.int32)
 
-    def _own(self, text: str, start: int, end: int) -> list[Chunk]:
-        """Chunks for text[start:end] tokenized by itself, split while it is over the limit.
+    def _fitting(self, text: str, start: int, end: int, ids: NDArray[np.int32]) -> list[Chunk]:
+        """Chunks for text[start:end], whose own ids are given, split while it is over the limit.
 
         A cut inside a word, or a family whose tokens depend on what stands before, can make a
         few tokens more than the pass over the whole document counted.
         """
-        ids = self._encode(text[start:end])
         if len(ids) <= self._max_tokens or end - start == 1:
-            return [Chunk(start, end, ids)]
+            return [Chunk(start, end, ids)] if len(ids) else []
         middle = _split_point(text, start, end)
         return [
             chunk
             for low, high in (_stripped(text, start, middle), _stripped(text, middle, end))
             if low < high
-            for chunk in self._own(text, low, high)
+            for chunk in self._fitting(text, low, high, self._encode(text[low:high]))
         ]
 
     def _slicing_holds(self, texts: Sequence[str], windows: Sequence[list[_Window]]) -> bool:
@@ -200,10 +219,18 @@ class TokenWindows:
             document: list[Chunk] = []
             for start, end, ids in spans:
                 made = np.array(next(encodings).ids, dtype=np.int32) if ids is None else ids
-                fits = len(made) <= self._max_tokens
-                document += [Chunk(start, end, made)] if fits else self._own(text, start, end)
-            chunks.append(document)
+                document += self._fitting(text, start, end, made)
+            chunks.append(_in_order(document))
         return chunks
+
+
+def _in_order(chunks: list[Chunk]) -> list[Chunk]:
+    """Chunks by position, without any that lies wholly in another: overlap, then only blanks."""
+    kept: list[Chunk] = []
+    for chunk in sorted(chunks, key=lambda chunk: (chunk.start, -chunk.end)):
+        if not kept or chunk.end > kept[-1].end:
+            kept.append(chunk)
+    return kept
 
 
 def _is_sliceable(tokenizer: "Tokenizer", prompt: str) -> bool:
@@ -217,8 +244,8 @@ def _is_sliceable(tokenizer: "Tokenizer", prompt: str) -> bool:
         "pre_tokenizer": "BertPreTokenizer",
         "model": "WordPiece",
     }
-    # A prompt that ends in a letter would grow together with the first word.
-    return kinds == bert and not prompt[-1:].isalnum()
+    # A prompt that ends otherwise could grow together with the first word.
+    return kinds == bert and (not prompt or prompt[-1] == ":" or prompt[-1].isspace())
 
 
 def _frame(tokenizer: "Tokenizer", prompt: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -226,20 +253,21 @@ def _frame(tokenizer: "Tokenizer", prompt: str) -> tuple[NDArray[np.int32], NDAr
     encoding = tokenizer.encode(prompt + "a")
     special = np.array(encoding.special_tokens_mask, dtype=bool)
     ids = np.array(encoding.ids, dtype=np.int32)
-    last = int(np.flatnonzero(~special)[-1])
+    own = np.flatnonzero(~special)
+    last = int(own[-1]) if len(own) else len(ids)
     return ids[:last], ids[last + 1 :]
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
     """Parts (start, end, forced) that cover the text; `forced` marks a start without a blank.
 
-    A part begins behind a line feed or a space where there is one in the last half of the
+    A part begins behind a line feed or another blank where there is one in the last half of the
     stretch, so that no word is torn; else the tear is a forced chunk boundary.
     """
     start, forced = 0, False
     while len(text) - start > _MAX_STRETCH_CHARS:
         low, high = start + _MAX_STRETCH_CHARS // 2, start + _MAX_STRETCH_CHARS
-        end = max(text.rfind("\n", low, high), -1) + 1 or text.rfind(" ", low, high) + 1
+        end = next(filter(None, (text.rfind(blank, low, high) + 1 for blank in _BLANKS)), 0)
         torn = not end
         end = end or _whole_character(text, low, high)
         yield start, end, forced
@@ -275,12 +303,11 @@ def _join(
         n += len(encoding.ids)
     points = code_points(text)
     at = _on_characters(points, np.concatenate(starts))
-    word_start = np.concatenate(words)
-    # Two tokens can share a character (an emoji of several bytes): no cut between them.
-    word_start[1:] &= at[1:] > at[:-1]
+    word_start = np.concatenate(words) & on_new_character(at)
     return _Tokens(
         np.concatenate(ids),
         at,
+        word_start,
         cut_levels(points, at, word_start),
         np.array([f for f in forced if 0 < f < n], dtype=np.int64),
     )
@@ -303,11 +330,12 @@ def _next(forced: NDArray[np.int64], first: int, n: int) -> int:
     return int(forced[i]) if i < len(forced) else n
 
 
-def _best_cut(levels: NDArray[np.int8], first: int, limit: int) -> int:
-    """The last best boundary in the second half of [first, limit]; any word in the first half; else
-    `limit`, inside a word. The second half only, so that windows stay well filled.
+def _best_cut(levels: NDArray[np.int8], covered: int, limit: int) -> int:
+    """The last best boundary in the second half of (covered, limit]; any word in the first half;
+    else `limit`, inside a word. `covered` is where the window before stopped. The second half
+    only, so that windows stay well filled, and never far behind the one before.
     """
-    for low in (first + (limit - first + 1) // 2, first + 1):
+    for low in (covered + (limit - covered + 1) // 2, covered + 1):
         window = levels[low : limit + 1][::-1]
         best = int(window.argmax())
         if window[best] > INSIDE:

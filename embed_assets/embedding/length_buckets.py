@@ -31,6 +31,8 @@ def plan_batches(
     if max_tokens_per_batch < 1:
         raise ValueError(f"max_tokens_per_batch is {max_tokens_per_batch}, expected at least 1")
     counts = np.asarray(lengths, dtype=np.int64)
+    if len(counts) and counts.min() < 1:
+        raise ValueError(f"text {int(counts.argmin())} has no tokens, expected at least 1")
     # A stable sort keeps texts of equal length in their order, so a plan never depends on numpy.
     order = np.argsort(-counts, kind="stable")
     batches = []

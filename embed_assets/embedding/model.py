@@ -4,14 +4,13 @@ Everything here reads small JSON files and hashes, so that "nothing to do" costs
 Weights are safetensors only and no code from a model folder is ever imported.
 """
 
-import json
-import re
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from embed_assets.digests import digest, digest_of, file_sha256
+from embed_assets.embedding import model_folder
 from embed_assets.errors import InputError
 from embed_assets.settings import BUNDLED_MODEL, PipelineSettings
 
@@ -20,21 +19,24 @@ from embed_assets.settings import BUNDLED_MODEL, PipelineSettings
 _BUNDLED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
     "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
     "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "config_sentence_transformers.json": (
+        "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
+    ),
 }
 
 # What a hub download fetches and what a fingerprint covers. Pickled, ONNX and OpenVINO weights
 # are never loaded, so they are neither fetched nor hashed.
 _LOADED_SUFFIXES = (".json", ".txt", ".safetensors", ".model", ".jinja")
 _UNUSED_FOLDERS = ("onnx/", "openvino/")
-# Every shipped sentence-transformers module lives below this name; anything else would be code.
-_TRUSTED_MODULE = re.compile(r"^sentence_transformers(\.\w+)+$")
-# model_type -> positions lost to the padding offset (RoBERTa numbers positions from pad + 1).
-_POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
-_DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
+
+# Name, size and time of change of each file: cheap to look at again.
+_Stamps = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Model:
 
     folder: Path
     file_hashes: tuple[tuple[str, str], ...]
-    stamps: tuple[tuple[str, int, int], ...]
-    max_tokens: int
+    stamps: _Stamps
+    max_tokens: int | None
     document_prompt: str
     query_prompt: str
     unit_length: bool
@@ -66,52 +68,50 @@ class Model:
         )
 
     def verify_unchanged(self) -> None:
-        """Raise InputError if a model file changed since it was hashed."""
-        if _stamps(self.folder, [name for name, _ in self.file_hashes]) != self.stamps:
-            now = dict(_hashes(self.folder))
-            changed = [name for name, sha in self.file_hashes if now.get(name) != sha]
-            if changed or len(now) != len(self.file_hashes):
-                names = ", ".join(changed) or "a new file"
-                raise InputError(
-                    f"model files changed while they were in use: {names} in {self.folder}; "
-                    "nothing was published, run again"
-                )
+        """Raise InputError if a model file was changed, added or removed since it was hashed."""
+        if _stamps(self.folder) == self.stamps:
+            return
+        before, now = set(self.file_hashes), set(_hashes(self.folder))
+        if before != now:
+            names = ", ".join(sorted({name for name, _ in before ^ now}))
+            raise InputError(
+                f"model files changed while they were in use: {names} in {self.folder}; "
+                "nothing was published, run again"
+            )
 
 
 def open_model(settings: PipelineSettings) -> Model:
     """Locate, check and describe the model that the settings name.
 
-    Raises InputError for a missing folder, missing weights, a wrong hash or foreign code.
+    Raises InputError for a missing folder, missing weights, a wrong hash or foreign code. Hashes
+    again only where a file's size or time has changed.
     """
-    return _open(settings.model, settings.revision)
+    folder = _locate(settings.model, settings.revision)
+    return _described(folder, _stamps(folder), settings.model == BUNDLED_MODEL)
 
 
 @lru_cache(maxsize=4)
-def _open(name: str, revision: str | None) -> Model:
-    folder = _locate(name, revision)
-    _refuse_foreign_code(folder)
+def _described(folder: Path, stamps: _Stamps, pinned: bool) -> Model:
+    model_folder.refuse_what_cannot_run(folder)
+    # The stamps are older than the hashes: a change between the two shows later.
     hashes = tuple(_hashes(folder))
     if not any(file.endswith(".safetensors") for file, _ in hashes):
         raise InputError(
             f"model folder {folder} has no .safetensors weights; pickled weights (.bin) are not "
             "loaded because they can run code: save the model again with safe_serialization=True"
         )
-    if name == BUNDLED_MODEL:
+    if pinned:
         _check_pinned(folder, dict(hashes))
-    config = _json(folder, "config_sentence_transformers.json")
-    prompts = config.get("prompts") or {}
-    default_prompt = prompts.get(config.get("default_prompt_name"), "")
+    document_prompt, query_prompt = model_folder.prompts(folder)
     return Model(
         folder=folder,
         file_hashes=hashes,
-        stamps=_stamps(folder, [file for file, _ in hashes]),
-        max_tokens=_token_limit(folder),
-        document_prompt=next(
-            (prompts[name] for name in _DOCUMENT_PROMPT_NAMES if name in prompts), default_prompt
-        ),
-        query_prompt=prompts.get("query", default_prompt),
-        unit_length=any(str(m["type"]).endswith(".Normalize") for m in _modules(folder)),
-        dimension=_dimension(folder),
+        stamps=stamps,
+        max_tokens=model_folder.token_limit(folder),
+        document_prompt=document_prompt,
+        query_prompt=query_prompt,
+        unit_length=model_folder.ends_normalized(folder),
+        dimension=model_folder.dimension(folder),
     )
 
 
@@ -128,6 +128,7 @@ def _locate(name: str, revision: str | None) -> Path:
     return _download(name, revision)
 
 
+@lru_cache(maxsize=4)
 def _download(name: str, revision: str | None) -> Path:
     """The local snapshot of a hub model at a pinned commit."""
     if revision is None:
@@ -154,42 +155,34 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _refuse_foreign_code(folder: Path) -> None:
-    for module in _modules(folder):
-        if not _TRUSTED_MODULE.match(str(module.get("type", ""))):
-            raise InputError(
-                f"{folder / 'modules.json'} names the class {module.get('type')!r}, which is not "
-                "part of sentence-transformers; models that bring their own code are refused"
-            )
-    for file in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in _json(folder, file):
-            raise InputError(
-                f"{folder / file} has an auto_map, which points at code of its own; models that "
-                "bring their own code are refused"
-            )
-
-
 def _hashes(folder: Path) -> list[tuple[str, str]]:
-    return [
-        (file.relative_to(folder).as_posix(), file_sha256(file))
-        for file in sorted(folder.rglob("*"))
-        if _is_loaded(file.relative_to(folder).as_posix()) and file.is_file()
-    ]
+    return [(name, file_sha256(folder / name)) for name in _loaded_files(folder)]
+
+
+def _stamps(folder: Path) -> _Stamps:
+    stats = [(name, (folder / name).stat()) for name in _loaded_files(folder)]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _loaded_files(folder: Path) -> list[str]:
+    """Sorted names, relative to the folder, of all files that a load may read."""
+    names = []
+    seen = set()
+    # Links to folders are followed, since a load follows them too; a loop of links ends.
+    for parent, children, files in os.walk(folder, followlinks=True):
+        children.sort()
+        real = os.path.realpath(parent)
+        if real in seen:
+            children.clear()
+            continue
+        seen.add(real)
+        below = Path(parent).relative_to(folder)
+        names += [(below / file).as_posix() for file in files if Path(parent, file).is_file()]
+    return sorted(name for name in names if _is_loaded(name))
 
 
 def _is_loaded(name: str) -> bool:
     return name.endswith(_LOADED_SUFFIXES) and not name.startswith((".", *_UNUSED_FOLDERS))
-
-
-def _stamps(folder: Path, names: list[str]) -> tuple[tuple[str, int, int], ...]:
-    stamps = []
-    for name in names:
-        try:
-            stat = (folder / name).stat()
-        except OSError:
-            continue
-        stamps.append((name, stat.st_size, stat.st_mtime_ns))
-    return tuple(stamps)
 
 
 def _check_pinned(folder: Path, hashes: dict[str, str]) -> None:
@@ -201,56 +194,16 @@ def _check_pinned(folder: Path, hashes: dict[str, str]) -> None:
             )
 
 
-def _modules(folder: Path) -> list[dict[str, Any]]:
-    modules = _json(folder, "modules.json", default=[])
-    return list(modules) if isinstance(modules, list) else []
-
-
-def _json(folder: Path, name: str, default: object = None) -> Any:  # noqa: ANN401  as in json
-    file = folder / name
-    if not file.is_file():
-        return {} if default is None else default
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from error
-
-
-def _token_limit(folder: Path) -> int:
-    """The model's own limit, as sentence-transformers derives it."""
-    limits = [
-        _json(folder, "sentence_bert_config.json").get("max_seq_length"),
-        _json(folder, "tokenizer_config.json").get("model_max_length"),
-    ]
-    config = _json(folder, "config.json")
-    positions = config.get("max_position_embeddings")
-    if positions:
-        limits.append(positions - _POSITION_OFFSETS.get(config.get("model_type"), 0))
-    found = [int(limit) for limit in limits if limit]
-    if not found:
-        raise InputError(
-            f"model folder {folder} does not say how many tokens it takes; set max_tokens"
-        )
-    return min(found)
-
-
-def _dimension(folder: Path) -> int:
-    """Length of the model's vectors, as its modules declare it; 0 where they do not say."""
-    dimension = int(_json(folder, "config.json").get("hidden_size") or 0)
-    for module in _modules(folder):
-        config = _json(folder, f"{module.get('path', '')}/config.json".lstrip("/"))
-        kind = str(module["type"]).rpartition(".")[2]
-        if kind == "Pooling":
-            width = config.get("embedding_dimension") or config.get("word_embedding_dimension")
-            modes = sum(1 for key, on in config.items() if key.startswith("pooling_mode_") and on)
-            dimension = int(width or dimension) * max(1, modes)
-        elif kind == "Dense":
-            dimension = int(config["out_features"])
-    return dimension
-
-
 def vector_dimension(settings: PipelineSettings, model: Model) -> int:
-    """Length of a vector under these settings; 0 where only the loaded model can tell."""
+    """Length of a vector under these settings; 0 where only the loaded model can tell.
+
+    Raises InputError where truncate_dim is more than the model has.
+    """
+    if settings.truncate_dim and 0 < model.dimension < settings.truncate_dim:
+        raise InputError(
+            f"truncate_dim {settings.truncate_dim} is more than the model's {model.dimension} "
+            "dimensions"
+        )
     return settings.truncate_dim or model.dimension
 
 
@@ -262,14 +215,17 @@ def vectors_are_unit(settings: PipelineSettings, model: Model) -> bool:
 
 def resolved_max_tokens(settings: PipelineSettings, model: Model) -> int:
     """Tokens per chunk: the setting where given, else the model's limit. InputError if above it."""
-    if settings.max_tokens is None:
-        return model.max_tokens
-    if settings.max_tokens > model.max_tokens:
+    max_tokens = settings.max_tokens or model.max_tokens
+    if max_tokens is None:
         raise InputError(
-            f"max_tokens {settings.max_tokens} is more than the model takes ({model.max_tokens}); "
-            "longer chunks would be cut off silently"
+            f"model folder {model.folder} does not say how many tokens it takes; set max_tokens"
         )
-    return settings.max_tokens
+    if model.max_tokens is not None and max_tokens > model.max_tokens:
+        raise InputError(
+            f"max_tokens {max_tokens} is more than the model takes ({model.max_tokens}); longer "
+            "chunks would be cut off silently"
+        )
+    return max_tokens
 
 
 def chunking_version(settings: PipelineSettings, model: Model) -> str:

@@ -1,7 +1,10 @@
 """Turn `precision: auto` into a number format: the fastest whose vectors stay close to fp32."""
 
 import json
+import logging
+import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,8 +15,10 @@ from numpy.typing import NDArray
 from embed_assets.embedding.encoder import Encoder, encode_all
 from embed_assets.embedding.model import open_model
 from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import load_torch_encoder, resolve_device
+from embed_assets.embedding.torch_encoder import new_torch_encoder, resolve_device
 from embed_assets.settings import PipelineSettings
+
+log = logging.getLogger(__name__)
 
 #: Lowest cosine to the fp32 vector that any probe text may have.
 MIN_COSINE = 0.9999
@@ -38,8 +43,7 @@ def resolve_precision(settings: PipelineSettings) -> str:
     known = _known(answers)
     if key not in known:
         known[key] = _measure(settings)
-        answers.parent.mkdir(parents=True, exist_ok=True)
-        answers.write_text(json.dumps(known, indent=1))
+        _remember(answers, known)
     return known[key]
 
 
@@ -72,20 +76,30 @@ def _key(settings: PipelineSettings) -> str:
 def _known(answers: Path) -> dict[str, str]:
     try:
         return dict(json.loads(answers.read_text()))
-    except (OSError, ValueError):
-        # Absent, or cut short by a crash: measuring again is always right.
+    except (OSError, ValueError, TypeError):
+        # Absent, or no longer readable: measuring again is always right.
         return {}
+
+
+def _remember(answers: Path, known: dict[str, str]) -> None:
+    written = answers.with_suffix(f".{os.getpid()}")
+    try:
+        answers.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps(known, indent=1))
+        written.replace(answers)
+    except OSError as error:
+        # A container's home is often read-only; the next process measures again.
+        log.info("the chosen precision could not be kept in %s: %s", answers, error)
 
 
 def _measure(settings: PipelineSettings) -> str:
     def encoded(precision: str) -> NDArray[np.float32]:
-        encoder: Encoder = load_torch_encoder(settings, precision)
+        # Not the cached loader: each model must leave the device before the next one comes.
+        encoder: Encoder = new_torch_encoder(settings, precision, open_model(settings))
         vectors, _ = encode_all(encoder, _probe(encoder), encoder.max_tokens_per_batch)
         return vectors
 
-    return pick_precision(
-        encoded("fp32"), {name: lambda name=name: encoded(name) for name in _CANDIDATES}
-    )
+    return pick_precision(encoded("fp32"), {name: partial(encoded, name) for name in _CANDIDATES})
 
 
 def _probe(encoder: Encoder) -> TokenRows:

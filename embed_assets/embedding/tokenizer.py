@@ -1,9 +1,13 @@
 """The model's own tokenizer, loaded as sentence-transformers loads it; nothing cut or padded."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embed_assets.embedding.model_folder import (
+    tokenizer_arguments,
+    transformer_folder,
+    transformer_settings,
+)
 from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,28 +21,29 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
     transformers rebuilds the tokenizer with arguments from `tokenizer_config.json`.
     """
     from tokenizers import Tokenizer
-    from tokenizers.normalizers import Lowercase, Sequence
     from transformers import AutoTokenizer
 
+    arguments = tokenizer_arguments(folder) | {"trust_remote_code": False, "local_files_only": True}
     try:
-        loaded = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"no tokenizer could be loaded from {folder}: {error}") from error
+        loaded = AutoTokenizer.from_pretrained(str(transformer_folder(folder)), **arguments)
+    # The tokenizers library raises plain Exception for a file that it cannot read.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"no tokenizer could be loaded from {folder}: {reason}") from error
     if not loaded.is_fast:
         raise InputError(f"the tokenizer in {folder} has no fast form, which chunking needs")
     # A copy: the caller's settings must not leak into a tokenizer that transformers may share.
     tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if _lowercases(folder):
-        present = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
-        tokenizer.normalizer = Sequence([Lowercase(), *present])
+    if transformer_settings(folder).get("do_lower_case"):
+        _lowercase(tokenizer)
     return tokenizer
 
 
-def _lowercases(folder: Path) -> bool:
-    """Whether sentence-transformers lowercases texts before this model's tokenizer sees them."""
-    config = folder / "sentence_bert_config.json"
-    return config.is_file() and bool(json.loads(config.read_text()).get("do_lower_case"))
+def _lowercase(tokenizer: "Tokenizer") -> None:
+    """What sentence-transformers does for models saved with do_lower_case."""
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    present = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+    tokenizer.normalizer = Sequence([Lowercase(), *present])

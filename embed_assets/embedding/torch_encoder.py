@@ -1,5 +1,7 @@
 """The reference backend: sentence-transformers' own modules under plain torch, on CPU or CUDA."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -114,14 +116,14 @@ class TorchEncoder:
                 if self._normalize:
                     vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
                 return cast(NDArray[np.float32], vectors.cpu().numpy())
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise DeviceOutOfMemory(str(error)) from error
         except RuntimeError as error:
-            # The CPU allocator has no exception class of its own.
-            if "not enough memory" in str(error):
-                raise DeviceOutOfMemory(str(error)) from error
-            raise
+            if not _is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        # Outside the handler: a live traceback holds the tensors that should make room.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise DeviceOutOfMemory(reason)
 
     def _excludes_prompt(self) -> bool:
         return bool(self._document_prompt) and any(
@@ -131,6 +133,16 @@ class TorchEncoder:
     def _n_prompt_tokens(self) -> int:
         features = self._transformer.preprocess(["a"], prompt=self._document_prompt)
         return int(features["prompt_length"])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    # The CPU allocator and cuBLAS have no exception class of their own.
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        text in str(error)
+        for text in ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    )
 
 
 def resolve_device(device: str) -> str:
@@ -157,15 +169,17 @@ def load_transformer(model: Model, device: str, precision: str) -> "SentenceTran
             f"precision {precision!r} has no backend in this version; choose from {[*dtypes]}"
         )
     try:
-        transformer = SentenceTransformer(
-            str(model.folder),
-            device=device,
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True, "dtype": dtypes[precision]},
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        with _no_progress_bars():
+            transformer = SentenceTransformer(
+                str(model.folder),
+                device=device,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True, "dtype": dtypes[precision]},
+            )
+    # A damaged folder can raise anything: safetensors and tokenizers derive from Exception alone.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(f"the model in {model.folder} could not be loaded: {reason}") from error
     _pool_in_fp32(transformer)
     transformer.eval()
@@ -187,9 +201,32 @@ def _pool_in_fp32(transformer: "SentenceTransformer") -> None:
         module.float()
 
 
-@lru_cache(maxsize=2)
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers' bar for loading weights, which says nothing here, off the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def load_torch_encoder(settings: PipelineSettings, precision: str) -> TorchEncoder:
     """The encoder for these settings, loaded once per process: one warm model for many shards."""
-    model = open_model(settings)
+    return _loaded(settings, precision, open_model(settings))
+
+
+# Keyed by the model's files too, so that a long-lived process never runs weights of yesterday.
+@lru_cache(maxsize=2)
+def _loaded(settings: PipelineSettings, precision: str, model: Model) -> TorchEncoder:
+    return new_torch_encoder(settings, precision, model)
+
+
+def new_torch_encoder(settings: PipelineSettings, precision: str, model: Model) -> TorchEncoder:
+    """A freshly loaded encoder, which nothing else holds."""
     device = resolve_device(settings.device)
     return TorchEncoder(load_transformer(model, device, precision), model, settings, precision)

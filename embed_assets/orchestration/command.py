@@ -10,7 +10,7 @@ import dagster as dg
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.build import build_pipeline
-from embed_assets.orchestration.partitions import contiguous_runs, range_tags, register_shards
+from embed_assets.orchestration.partitions import contiguous_runs, range_tags
 from embed_assets.orchestration.project import (
     open_instance,
     prepared_home,
@@ -45,9 +45,9 @@ def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) 
     n_bytes = {s: sum(piece.n_bytes for piece in pipeline.pieces[s]) for s in work}
     bar = ProgressBar(n_bytes)
     with open_instance() if is_declared else dg.DagsterInstance.ephemeral() as instance:
-        register_shards(instance, settings.name, pipeline.pieces)
         definitions = build_pipeline(settings, observer=bar)
         runner = _Runner(settings, definitions, instance, force)
+        runner.record_shards()
         with bar:
             for shards in contiguous_runs(work, sorted(pipeline.pieces), settings.shards_per_run):
                 runner.run_stages(shards, bar)
@@ -70,6 +70,10 @@ class _Runner:
         self._definitions = definitions
         self._instance = instance
         self._force = force
+
+    def record_shards(self) -> None:
+        """Materialise the manifest's asset, which registers the shards as partitions."""
+        self._must(f"{self._name}_shards")
 
     def run_stages(self, shards: Sequence[str], bar: ProgressBar) -> None:
         """All stages for neighbouring shards; a shard that fails does not stop the others.
@@ -108,10 +112,19 @@ class _Runner:
 
     def refresh_report(self) -> str | None:
         """Run the quality report. Returns what went wrong, if anything."""
-        result = self._definitions.resolve_job_def(f"{self._name}_report").execute_in_process(
+        try:
+            self._must(f"{self._name}_report")
+        except InputError as error:
+            return str(error)
+        return None
+
+    def _must(self, job: str) -> None:
+        """Run an unpartitioned job. Raises InputError with the first failure's reason."""
+        result = self._definitions.resolve_job_def(job).execute_in_process(
             instance=self._instance, run_config=_QUIET, raise_on_error=False
         )
-        return None if result.success else _first_failure(result)
+        if not result.success:
+            raise InputError(_first_failure(result))
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:
@@ -132,7 +145,12 @@ def open_ui(port: int) -> None:
             "DAGSTER_HOME"
         )
     os.environ["DAGSTER_HOME"] = str(prepared_home(home))
-    os.chdir(project_root())
+    # From the home folder: beside the project's dagster.yaml, Dagster would warn that it is not
+    # the one in force, which it is, through a link.
+    os.chdir(home)
+    # Dagster tells of every beta and superseded function it uses itself, at each load.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `,ignore:Parameter `,ignore:Class `")
+    workspace = str(project_root() / "workspace.yaml")
     dagster = Path(sys.executable).parent / "dagster"
-    arguments = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    arguments = ["dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
     os.execv(dagster, arguments)

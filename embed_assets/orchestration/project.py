@@ -1,8 +1,11 @@
 """The project as Dagster sees it: where it keeps its state, and which pipelines it declares."""
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
 import embed_assets.defs
 from embed_assets.errors import SettingsError
@@ -59,11 +62,15 @@ def prepared_home(home: Path) -> Path:
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     config, source = home / "dagster.yaml", project_root() / "dagster.yaml"
-    if not config.exists() and source.is_file() and home == project_home():
-        config.symlink_to(source)
-    if not (home / "storage").exists() and not (home / "history").exists():
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            instance.upgrade()
+    with FileLock(home / ".lock"):
+        if not config.exists() and source.is_file() and home == project_home():
+            config.symlink_to(source)
+        if not (home / "history").exists():
+            with (
+                redirect_stdout(io.StringIO()),
+                dg.DagsterInstance.from_config(str(home)) as instance,
+            ):
+                instance.upgrade()
     return home
 
 

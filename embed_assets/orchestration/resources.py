@@ -10,7 +10,7 @@ from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.settings import PipelineSettings
 
 
-class GpuResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class GpuResource(dg.ConfigurableResource):
     """The device that embeds. Nothing is loaded before the first shard that has work to do.
 
     The model itself is kept per process: `shards_per_run` shards share one load.

@@ -21,7 +21,8 @@ from embed_assets.sources.source import Document, Listing, Rejection
 _TOPICS = "topics"
 _STDLIB = "stdlib"
 _SKIPPED_FOLDERS = frozenset(
-    {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+    # pydoc_data is the topics' own source.
+    {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "pydoc_data"}
 )
 
 

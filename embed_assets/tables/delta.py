@@ -5,8 +5,11 @@ commit touched the same partition since the handle was loaded, so a check that h
 made still holds when the commit lands.
 """
 
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import (
@@ -32,6 +35,9 @@ from embed_assets.tables.table import (
 )
 
 T = TypeVar("T")
+
+# Characters of a local path that delta-rs 1.6 cannot take: it panics, or writes somewhere else.
+_UNUSABLE = re.compile(r"[\[\]^|\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 
 # The default of 15 ran out under 8 writers on 8 shards of one table.
 _COMMIT_RETRIES = 100
@@ -69,7 +75,7 @@ class DeltaShardTable:
     def states(self) -> dict[str, ShardState]:
         """The state of every shard that has rows, from the log alone."""
         table = _open(self._uri)
-        return {} if table is None else _states(table)
+        return {} if table is None else reading(self._uri, lambda: _states(table))
 
     def read(self, shard: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """A shard's rows at the table's current version."""
@@ -78,8 +84,7 @@ class DeltaShardTable:
         if table is None:
             return self._schema.to_frame().select(wanted)
         return reading(
-            self._uri,
-            lambda: pl.scan_delta(table).filter(pl.col(SHARD) == shard).select(wanted).collect(),
+            self._uri, lambda: _scan(table, self._uri, self._schema, shard).select(wanted).collect()
         )
 
     def publish(
@@ -95,12 +100,12 @@ class DeltaShardTable:
         versions = _versions(frame, shard)
         for _ in range(_ROUNDS):
             table = _open(self._uri) or _create(self._uri, self._schema, [SHARD])
-            standing = _states(table).get(shard)
+            standing = reading(self._uri, partial(_states, table)).get(shard)
             if standing is None and frame.is_empty():
                 return
             if standing is not None and standing.versions == versions and not rewrite:
                 return
-            if not frame.is_empty() and not same_result(standing, expected):
+            if not same_result(standing, expected):
                 raise Superseded(
                     f"shard {shard} of {self._uri} was published by another run while this one "
                     "worked on it; what that run published stands"
@@ -119,7 +124,7 @@ class DeltaShardTable:
             self._uri,
             lambda: write_deltalake(
                 table,
-                frame.select(self._schema.names()).cast(dict(self._schema)),
+                frame.select(self._schema.names()).cast(self._schema),
                 mode="overwrite",
                 predicate=f"{SHARD} = '{quoted}'",
                 writer_properties=_WRITER,
@@ -128,9 +133,11 @@ class DeltaShardTable:
         )
 
     def scan(self) -> pl.LazyFrame:
-        """All rows, lazily."""
+        """All rows, lazily. Collect within `reading`, which tells of damaged files."""
         table = _open(self._uri)
-        return self._schema.to_frame().lazy() if table is None else pl.scan_delta(table)
+        if table is None:
+            return self._schema.to_frame().lazy()
+        return reading(self._uri, lambda: _scan(table, self._uri, self._schema))
 
 
 class DeltaWholeTable:
@@ -150,35 +157,77 @@ class DeltaWholeTable:
         table = _open(self._uri)
         if table is None:
             return Snapshot(self._schema.to_frame(), version=-1, counter=0)
-        frame = reading(self._uri, lambda: pl.scan_delta(table).collect())
-        return Snapshot(frame, table.version(), table.transaction_version(_COUNTER) or 0)
+        frame = reading(self._uri, lambda: _scan(table, self._uri, self._schema).collect())
+        return Snapshot(frame, _replaced_at(table), table.transaction_version(_COUNTER) or 0)
 
     def replace(self, frame: pl.DataFrame, snapshot: Snapshot, counter: int) -> None:
         """Replace all rows in one commit, by compare-and-set on one handle."""
-        table = _open(self._uri) or _create(self._uri, self._schema, None)
-        # A table that was not there at the snapshot stands at version 0, with no rows, by now.
-        if table.version() != max(snapshot.version, 0):
-            raise Superseded(f"{self._uri} was replaced by another run meanwhile; run again")
-        try:
-            writing(
-                self._uri,
-                lambda: write_deltalake(
-                    table,
-                    frame.select(self._schema.names()).cast(dict(self._schema)),
-                    mode="overwrite",
-                    writer_properties=_WRITER,
-                    # An overwrite of a whole table conflicts with nothing; two commits of one
-                    # application do.
-                    commit_properties=CommitProperties(
-                        max_commit_retries=_COMMIT_RETRIES,
-                        app_transactions=[Transaction(_COUNTER, counter)],
-                    ),
+        for _ in range(_ROUNDS):
+            table = _open(self._uri) or _create(self._uri, self._schema, None)
+            if _replaced_at(table) != snapshot.version:
+                break
+            try:
+                self._replace(table, frame, counter)
+                return
+            except CommitFailedError:
+                # Replaced meanwhile, or only created by two at once: look again.
+                continue
+        raise Superseded(f"{self._uri} was replaced by another run meanwhile; run again")
+
+    def _replace(self, table: DeltaTable, frame: pl.DataFrame, counter: int) -> None:
+        writing(
+            self._uri,
+            lambda: write_deltalake(
+                table,
+                frame.select(self._schema.names()).cast(self._schema),
+                mode="overwrite",
+                writer_properties=_WRITER,
+                # An overwrite of an empty table conflicts with nothing; two commits of one
+                # application do.
+                commit_properties=CommitProperties(
+                    max_commit_retries=_COMMIT_RETRIES,
+                    app_transactions=[Transaction(_COUNTER, counter)],
                 ),
-            )
-        except CommitFailedError as error:
-            raise Superseded(
-                f"{self._uri} was replaced by another run meanwhile; run again"
-            ) from error
+            ),
+        )
+
+
+def _replaced_at(table: DeltaTable) -> int:
+    """The version of a whole table; -1 while it has been created and nothing more.
+
+    Two processes that create a table at once can leave two commits without any row.
+    """
+    return -1 if table.transaction_version(_COUNTER) is None else table.version()
+
+
+def _scan(table: DeltaTable, uri: str, schema: pl.Schema, shard: str | None = None) -> pl.LazyFrame:
+    """The rows of a handle's version, or one shard's, in the columns of the schema."""
+    if not _is_local(uri):
+        frame = pl.scan_delta(table)
+        return frame if shard is None else frame.filter(pl.col(SHARD) == shard)
+    # polars' own reader does without: it takes "my%20notes" for the folder's name (polars #20944),
+    # any folder named "a=b" above the table for a partition, and a truncated file ends the process
+    # with a panic that no `except Exception` sees.
+    is_partitioned = bool(table.metadata().partition_columns)
+    prune = [(SHARD, "=", shard)] if is_partitioned and shard is not None else None
+    stored = {name: kind for name, kind in schema.items() if not (is_partitioned and name == SHARD)}
+    frame = pl.scan_parquet(
+        [unquote(file) for file in table.file_uris(file_pruning_predicate=prune)],
+        schema=stored,
+        glob=False,
+        hive_partitioning=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+        include_file_paths="_file",
+    )
+    if is_partitioned:
+        key = pl.col("_file").str.extract(rf"[/\\]{SHARD}=([^/\\]+)[/\\][^/\\]+$")
+        frame = frame.with_columns(key.alias(SHARD))
+    return frame.select(schema.names())
+
+
+def _is_local(uri: str) -> bool:
+    return "://" not in uri or uri.startswith("file://")
 
 
 def _versions(frame: pl.DataFrame, shard: str) -> tuple[str, str] | None:
@@ -202,6 +251,7 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
         pl.col("num_records").sum(),
         pl.col("size_bytes").sum(),
     )
+    rows = grouped.iter_rows()
     # Where low and high differ, the shard mixes two results and matches neither: made again.
     return {
         shard: ShardState(
@@ -210,11 +260,17 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
             int(n_rows),
             int(n_bytes),
         )
-        for shard, low_input, high_input, low_content, high_content, n_rows, n_bytes in grouped.rows()
+        for shard, low_input, high_input, low_content, high_content, n_rows, n_bytes in rows
     }
 
 
 def _open(uri: str) -> DeltaTable | None:
+    unusable = None if "://" in uri else _UNUSABLE.search(uri)
+    if unusable:
+        raise InputError(
+            f"the path {uri!r} has {unusable[0]!r} in it, which Delta tables cannot stand; choose "
+            "a folder whose path has no [ ] ^ | \\ and no % before two digits"
+        )
     try:
         return DeltaTable(uri)
     except TableNotFoundError:
@@ -227,20 +283,27 @@ def _create(uri: str, schema: pl.Schema, partition_by: list[str] | None) -> Delt
     # Created before the first write: creation by a first append fails in a race.
     indexed = [name for name in schema.names() if name in _STATISTICS]
     configuration = {"delta.dataSkippingStatsColumns": ",".join(indexed or schema.names()[:1])}
-    return writing(
-        uri,
-        lambda: DeltaTable.create(
+    try:
+        return writing(
             uri,
-            schema,
-            mode="ignore",
-            partition_by=partition_by,
-            configuration=configuration,
-        ),
-    )
+            lambda: DeltaTable.create(
+                uri,
+                schema,
+                mode="ignore",
+                partition_by=partition_by,
+                configuration=configuration,
+            ),
+        )
+    except CommitFailedError:
+        # Somebody else created it just now.
+        table = _open(uri)
+        if table is None:
+            raise
+        return table
 
 
 def writing(uri: str, write: Callable[[], T]) -> T:
-    """Run a write; what the disk or the store refuses becomes an InputError that names the table."""
+    """Run a write; what the disk or store refuses becomes an InputError that names the table."""
     try:
         return write()
     except CommitFailedError:
@@ -255,7 +318,7 @@ def reading(uri: str, read: Callable[[], T]) -> T:
     """Run a read; a missing or damaged file becomes an InputError that names the table."""
     try:
         return read()
-    except (DeltaError, OSError, pl.exceptions.PolarsError) as error:
+    except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InputError(f"the table at {uri} cannot be read: {_first_line(error)}") from error
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from embed_assets.rows import FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.shards import check_key
 from embed_assets.tables.table import (
     ShardState,
     Snapshot,
@@ -46,17 +47,19 @@ class InMemoryShardTable:
         rewrite: bool = False,
     ) -> None:
         """Replace the shard's rows; no rows remove the shard."""
+        check_key(shard)
+        if not frame.is_empty() and constant(frame, SHARD) != shard:
+            raise ValueError(f"rows of shard {constant(frame, SHARD)} in a frame for {shard}")
         standing = self.states().get(shard)
-        if frame.is_empty():
-            self._shards.pop(shard, None)
-            return
-        if same_result(standing, _state(frame)) and not rewrite:
+        result = None if frame.is_empty() else _state(frame)
+        if same_result(standing, result) and not (rewrite and result):
             return
         if not same_result(standing, expected):
             raise Superseded(f"shard {shard} of {self._name} was published by another run")
-        if constant(frame, SHARD) != shard:
-            raise ValueError(f"rows of another shard in a frame for {shard}")
-        self._shards[shard] = frame.select(self._schema.names()).cast(dict(self._schema))
+        if result is None:
+            del self._shards[shard]
+        else:
+            self._shards[shard] = frame.select(self._schema.names()).cast(self._schema)
 
     def scan(self) -> pl.LazyFrame:
         """All rows, lazily."""

@@ -94,7 +94,7 @@ class WholeTable(Protocol):
         ...
 
     def replace(self, frame: pl.DataFrame, snapshot: Snapshot, counter: int) -> None:
-        """Replace rows and counter in one atomic commit. Raises Superseded if the table moved on."""
+        """Replace rows and counter in one atomic commit. Superseded if the table moved on."""
         ...
 
 

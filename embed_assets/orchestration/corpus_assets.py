@@ -1,0 +1,98 @@
+"""The assets of one pipeline that stand for the corpus as a whole: shards and quality_report."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import dagster as dg
+
+from embed_assets.corpus_report import report_corpus, save_plots
+from embed_assets.errors import InputError
+from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.orchestration.check_results import check_results, check_specs
+from embed_assets.orchestration.metadata import definition_metadata
+from embed_assets.orchestration.partitions import register_shards
+from embed_assets.quality.checks import WARNING_CHECKS
+from embed_assets.quality.report import report_markdown
+from embed_assets.rows import SHARDS
+from embed_assets.settings import PipelineSettings
+
+T = TypeVar("T")
+
+#: Checks that need all shards at once.
+CORPUS_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k == "shards_near_centroid"}
+
+
+def shards_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
+    """The manifest; materialising it looks for new, changed and deleted files."""
+    uri = OpenedPipeline(settings).tables.manifest.uri
+
+    @dg.asset(
+        key=dg.AssetKey([settings.name, "shards"]),
+        group_name=settings.name,
+        kinds={"python", "deltalake"},
+        description=(
+            "The manifest: which file belongs to which shard. Materialise it to look for new, "
+            "changed and deleted files; it registers the shards as partitions of the assets below "
+            "and removes the rows of those that are gone."
+        ),
+        metadata=definition_metadata(f"{settings.name}.shards", uri, SHARDS),
+    )
+    def shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        pipeline = OpenedPipeline(settings)
+        or_fail(pipeline.check_fits)
+        plan = or_fail(pipeline.plan)
+        register_shards(context.instance, settings.name, pipeline.pieces)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(plan.shards.manifest),
+                "files": plan.n_files,
+                "bytes": plan.n_bytes,
+                "shards": len(pipeline.pieces),
+                "added": len(plan.shards.added),
+                "changed": len(plan.shards.changed),
+                "removed": len(plan.shards.removed),
+                "files_passed_over": sum(plan.skipped.values()),
+            }
+        )
+
+    return shards
+
+
+def quality_report_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
+    """Numbers and pictures over all shards."""
+    key = dg.AssetKey([settings.name, "quality_report"])
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey([settings.name, "quality_metrics"])],
+        group_name=settings.name,
+        kinds={"python", "polars", "matplotlib"},
+        description=(
+            "The whole corpus at a look: numbers over all shards, pictures of lengths, norms, "
+            "similarity and a map of the vectors, and the shards to look at first."
+        ),
+        check_specs=check_specs(key, CORPUS_CHECKS, blocking=False),
+    )
+    def quality_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        pipeline = OpenedPipeline(settings)
+        report = or_fail(lambda: report_corpus(pipeline))
+        folder = or_fail(lambda: save_plots(report, settings.tables_root))
+        metadata: Mapping[str, dg.MetadataValue] = {
+            "report": dg.MetadataValue.md(report_markdown(report)),
+            **({"plots": dg.MetadataValue.path(folder)} if folder else {}),
+            **{k: dg.MetadataValue.float(float(v)) for k, v in report.summary.items()},
+        }
+        return dg.MaterializeResult(
+            metadata=metadata,
+            check_results=check_results(key, CORPUS_CHECKS, report.findings, blocking=False),
+        )
+
+    return quality_report
+
+
+def or_fail(work: Callable[[], T]) -> T:
+    """The work's result; an InputError becomes a failure that Dagster shows and does not retry."""
+    try:
+        return work()
+    except InputError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error

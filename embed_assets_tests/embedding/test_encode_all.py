@@ -1,0 +1,109 @@
+"""The loop around an encoder: row order, out of memory, and what a run cost."""
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all
+from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.errors import InputError
+
+
+@dataclass
+class SmallDevice:
+    """An encoder whose device holds `room` padded tokens; a vector is (first id, n tokens)."""
+
+    room: int
+    tried: list[int] = field(default_factory=list)
+    dimension: int = 2
+    device: str = "cuda:0"
+    precision: str = "bf16"
+    max_tokens_per_batch: int = 64
+
+    def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        lengths = tokens.lengths[rows]
+        self.tried.append(len(rows) * int(lengths.max()))
+        if self.tried[-1] > self.room:
+            raise DeviceOutOfMemory("no room")
+        return np.stack([tokens.flat[tokens.offsets[rows]], lengths], axis=1).astype(np.float32)
+
+    def token_ids(self, text: str) -> list[int]:
+        raise NotImplementedError
+
+    def encode_query(self, text: str) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+def rows_of(lengths: list[int]) -> TokenRows:
+    """Row i holds its own number, `lengths[i]` times."""
+    flat = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    return TokenRows(flat, np.cumsum([0, *lengths], dtype=np.int64))
+
+
+LENGTHS = [3, 10, 1, 7, 7, 2, 10, 5, 1, 4, 9, 6] * 3
+IN_ORDER = np.array([[i, n] for i, n in enumerate(LENGTHS)], dtype=np.float32)
+
+
+@pytest.mark.parametrize("budget", [1, 10, 64, 10_000])
+def test_vectors_come_in_row_order(budget: int) -> None:
+    vectors, stats = encode_all(SmallDevice(room=10_000), rows_of(LENGTHS), budget)
+    np.testing.assert_array_equal(vectors, IN_ORDER)
+    assert stats.n_tokens == sum(LENGTHS) <= stats.n_padded_tokens
+    assert (stats.n_halvings, stats.max_tokens_per_batch) == (0, budget)
+
+
+@pytest.mark.parametrize("room", [10, 11, 15, 40])
+def test_out_of_memory_halves_the_budget_until_it_fits(
+    room: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = SmallDevice(room)
+    with caplog.at_level(logging.WARNING):
+        vectors, stats = encode_all(device, rows_of(LENGTHS), 160)
+
+    np.testing.assert_array_equal(vectors, IN_ORDER)
+    failures = [n_tokens for n_tokens in device.tried if n_tokens > room]
+    assert stats.n_halvings == len(failures) == len(caplog.records) > 0
+    assert stats.n_batches == len(device.tried) - len(failures)
+    assert stats.n_padded_tokens == sum(n for n in device.tried if n <= room)
+    # The next run starts from a budget that worked.
+    assert stats.max_tokens_per_batch <= max(room, 160 // 2**stats.n_halvings)
+    again = SmallDevice(room)
+    assert encode_all(again, rows_of(LENGTHS), stats.max_tokens_per_batch)[1].n_halvings == 0
+
+
+def test_memory_that_runs_out_later_costs_no_finished_work() -> None:
+    class Shrinking(SmallDevice):
+        def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            self.room = 60 if len(self.tried) < 2 else 20
+            return super().encode(tokens, rows)
+
+    done: list[int] = []
+    vectors, stats = encode_all(Shrinking(60), rows_of(LENGTHS), 60, done.append)
+    np.testing.assert_array_equal(vectors, IN_ORDER)
+    assert stats.n_halvings >= 1
+    assert sum(done) == sum(LENGTHS)
+
+
+def test_a_text_that_fits_nowhere_says_how_long_it_is_and_what_to_do() -> None:
+    with pytest.raises(InputError) as refusal:
+        encode_all(SmallDevice(room=9), rows_of(LENGTHS), 64)
+    message = str(refusal.value)
+    for part in ("10 tokens", "cuda:0", "bf16", "lower max_tokens"):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_progress_counts_every_token_once() -> None:
+    counted: list[int] = []
+    _, stats = encode_all(SmallDevice(room=20), rows_of(LENGTHS), 64, counted.append)
+    assert sum(counted) == sum(LENGTHS) == stats.n_tokens
+    assert len(counted) == stats.n_batches
+
+
+def test_no_rows_cost_nothing() -> None:
+    vectors, stats = encode_all(SmallDevice(room=20), rows_of([]), 64)
+    assert vectors.shape == (0, 2)
+    assert (stats.n_tokens, stats.n_batches, stats.n_halvings) == (0, 0, 0)
