@@ -8,7 +8,7 @@ import polars as pl
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.quality.report import Report, corpus_report
-from embed_assets.tables.delta import reading
+from embed_assets.tables.delta_files import reading
 
 # Rows of the whole report's sample: what the pictures and corpus metrics are made from. Beyond
 # some thousand points a map only gets darker.

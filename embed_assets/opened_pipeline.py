@@ -194,13 +194,17 @@ class OpenedPipeline:
 
     def check_fits(self) -> None:
         """Raise InputError if the tables were made by a newer version or for another dimension, or
-        if the overlap is too much for the model's own limit.
+        SettingsError if a setting cannot be had with this model.
         """
         max_tokens = models.resolved_max_tokens(self.settings, self.model)
         if self.settings.overlap > max_tokens // 2:
             raise SettingsError(
                 f"overlap {self.settings.overlap} must be at most half of the {max_tokens} tokens "
                 "that a chunk may have"
+            )
+        if self.settings.precision == "int8":
+            raise SettingsError(
+                "precision int8 has no backend in this version; choose auto, fp32, bf16 or fp16"
             )
         fingerprints.check_fits(self.tables, self.dimension, self.settings.model)
 

@@ -31,7 +31,7 @@ class ProgressBar:
             TaskProgressColumn(),
             TextColumn("{task.fields[figures]}"),
             TextColumn("left"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TimeRemainingColumn(compact=True),
             console=console(stderr=True),
             speed_estimate_period=120,
         )

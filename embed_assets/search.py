@@ -14,7 +14,7 @@ from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.errors import InputError
 from embed_assets.fingerprints import recorded_settings
 from embed_assets.settings import Device, PipelineSettings, Precision, choices
-from embed_assets.tables.delta import reading
+from embed_assets.tables.delta_files import reading
 from embed_assets.tables.table import Tables
 
 

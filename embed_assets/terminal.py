@@ -12,7 +12,7 @@ from rich.text import Text
 
 from embed_assets.errors import InputError
 from embed_assets.search import Hit
-from embed_assets.tables.delta import reading
+from embed_assets.tables.delta_files import reading
 from embed_assets.tables.table import Tables
 
 _SHOWN_CHARS = 500

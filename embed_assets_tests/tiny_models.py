@@ -241,6 +241,18 @@ def qwen_model(folder: Path) -> Path:
     return _saved(folder, Qwen3Model, config, tokenizer, pooling="lasttoken")
 
 
+def add_dense(folder: Path) -> None:
+    """Put a Dense layer to 12 dimensions behind the model."""
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    modules = json.loads((folder / "modules.json").read_text())
+    kind = "sentence_transformers.models.Dense"
+    modules.append({"idx": len(modules), "name": "3", "path": "3_Dense", "type": kind})
+    write_json(folder / "modules.json", modules)
+    (folder / "3_Dense").mkdir()
+    Dense(32, 12).save(str(folder / "3_Dense"))
+
+
 def sentence_transformer(folder: Path) -> "SentenceTransformer":
     """The folder as sentence-transformers itself loads it: what the tests compare with."""
     from sentence_transformers import SentenceTransformer

@@ -51,7 +51,7 @@ def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) 
         with bar:
             for shards in contiguous_runs(work, sorted(pipeline.pieces), settings.shards_per_run):
                 runner.run_stages(shards, bar)
-        report_error = runner.refresh_report()
+        report_error = runner.refresh_report() if pipeline.tables.embeddings.states() else None
     print_summary(pipeline, bar, report_error)
     return 1 if bar.failures or report_error else 0
 
@@ -130,9 +130,11 @@ class _Runner:
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
+            told = event.step_failure_data.user_failure_data
             error = event.step_failure_data.error
-            cause = error.cause or error if error else None
-            return cause.message.strip().splitlines()[0] if cause else (event.message or "")
+            if told is not None and told.description:
+                return told.description
+            return error.message.strip().splitlines()[0] if error else str(event.message)
     return "the run failed before its first step"
 
 

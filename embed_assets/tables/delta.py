@@ -5,11 +5,8 @@ commit touched the same partition since the handle was loaded, so a check that h
 made still holds when the commit lands.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
-from urllib.parse import unquote
 
 import polars as pl
 from deltalake import (
@@ -20,11 +17,17 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError
 
-from embed_assets.errors import InputError
 from embed_assets.rows import FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
 from embed_assets.shards import check_key
+from embed_assets.tables.delta_files import (
+    create_table,
+    open_table,
+    reading,
+    scan_rows,
+    writing,
+)
 from embed_assets.tables.table import (
     ShardState,
     Snapshot,
@@ -34,19 +37,12 @@ from embed_assets.tables.table import (
     same_result,
 )
 
-T = TypeVar("T")
-
-# Characters of a local path that delta-rs 1.6 cannot take: it panics, or writes somewhere else.
-_UNUSABLE = re.compile(r"[\[\]^|\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
-
 # The default of 15 ran out under 8 writers on 8 shards of one table.
 _COMMIT_RETRIES = 100
 # Rounds of check and write: each lost round means that another writer of this shard won.
 _ROUNDS = 10
 # Name of the Delta application transaction that carries a whole table's counter.
 _COUNTER = "embed_assets/counter"
-# Statistics in the log: what the state of a shard is read from, and never any corpus text.
-_STATISTICS = ("input_version", "content_version", "fingerprint")
 # Lists of numbers: a dictionary and statistics cost 20% of the write and help no reader.
 _PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
 _WRITER = WriterProperties(
@@ -74,17 +70,18 @@ class DeltaShardTable:
 
     def states(self) -> dict[str, ShardState]:
         """The state of every shard that has rows, from the log alone."""
-        table = _open(self._uri)
+        table = open_table(self._uri)
         return {} if table is None else reading(self._uri, lambda: _states(table))
 
     def read(self, shard: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """A shard's rows at the table's current version."""
         wanted = list(columns) if columns is not None else self._schema.names()
-        table = _open(self._uri)
+        table = open_table(self._uri)
         if table is None:
             return self._schema.to_frame().select(wanted)
         return reading(
-            self._uri, lambda: _scan(table, self._uri, self._schema, shard).select(wanted).collect()
+            self._uri,
+            lambda: scan_rows(table, self._uri, self._schema, shard).select(wanted).collect(),
         )
 
     def publish(
@@ -99,7 +96,7 @@ class DeltaShardTable:
         check_key(shard)
         versions = _versions(frame, shard)
         for _ in range(_ROUNDS):
-            table = _open(self._uri) or _create(self._uri, self._schema, [SHARD])
+            table = open_table(self._uri) or create_table(self._uri, self._schema, [SHARD])
             standing = reading(self._uri, partial(_states, table)).get(shard)
             if standing is None and frame.is_empty():
                 return
@@ -134,10 +131,10 @@ class DeltaShardTable:
 
     def scan(self) -> pl.LazyFrame:
         """All rows, lazily. Collect within `reading`, which tells of damaged files."""
-        table = _open(self._uri)
+        table = open_table(self._uri)
         if table is None:
             return self._schema.to_frame().lazy()
-        return reading(self._uri, lambda: _scan(table, self._uri, self._schema))
+        return reading(self._uri, lambda: scan_rows(table, self._uri, self._schema))
 
 
 class DeltaWholeTable:
@@ -154,16 +151,16 @@ class DeltaWholeTable:
 
     def read(self) -> Snapshot:
         """All rows at the current version."""
-        table = _open(self._uri)
+        table = open_table(self._uri)
         if table is None:
             return Snapshot(self._schema.to_frame(), version=-1, counter=0)
-        frame = reading(self._uri, lambda: _scan(table, self._uri, self._schema).collect())
+        frame = reading(self._uri, lambda: scan_rows(table, self._uri, self._schema).collect())
         return Snapshot(frame, _replaced_at(table), table.transaction_version(_COUNTER) or 0)
 
     def replace(self, frame: pl.DataFrame, snapshot: Snapshot, counter: int) -> None:
         """Replace all rows in one commit, by compare-and-set on one handle."""
         for _ in range(_ROUNDS):
-            table = _open(self._uri) or _create(self._uri, self._schema, None)
+            table = open_table(self._uri) or create_table(self._uri, self._schema, None)
             if _replaced_at(table) != snapshot.version:
                 break
             try:
@@ -200,36 +197,6 @@ def _replaced_at(table: DeltaTable) -> int:
     return -1 if table.transaction_version(_COUNTER) is None else table.version()
 
 
-def _scan(table: DeltaTable, uri: str, schema: pl.Schema, shard: str | None = None) -> pl.LazyFrame:
-    """The rows of a handle's version, or one shard's, in the columns of the schema."""
-    if not _is_local(uri):
-        frame = pl.scan_delta(table)
-        return frame if shard is None else frame.filter(pl.col(SHARD) == shard)
-    # polars' own reader does without: it takes "my%20notes" for the folder's name (polars #20944),
-    # any folder named "a=b" above the table for a partition, and a truncated file ends the process
-    # with a panic that no `except Exception` sees.
-    is_partitioned = bool(table.metadata().partition_columns)
-    prune = [(SHARD, "=", shard)] if is_partitioned and shard is not None else None
-    stored = {name: kind for name, kind in schema.items() if not (is_partitioned and name == SHARD)}
-    frame = pl.scan_parquet(
-        [unquote(file) for file in table.file_uris(file_pruning_predicate=prune)],
-        schema=stored,
-        glob=False,
-        hive_partitioning=False,
-        missing_columns="insert",
-        extra_columns="ignore",
-        include_file_paths="_file",
-    )
-    if is_partitioned:
-        key = pl.col("_file").str.extract(rf"[/\\]{SHARD}=([^/\\]+)[/\\][^/\\]+$")
-        frame = frame.with_columns(key.alias(SHARD))
-    return frame.select(schema.names())
-
-
-def _is_local(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file://")
-
-
 def _versions(frame: pl.DataFrame, shard: str) -> tuple[str, str] | None:
     """(input_version, content_version) of a frame for a shard; None for no rows."""
     if frame.is_empty():
@@ -262,69 +229,6 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
         )
         for shard, low_input, high_input, low_content, high_content, n_rows, n_bytes in rows
     }
-
-
-def _open(uri: str) -> DeltaTable | None:
-    unusable = None if "://" in uri else _UNUSABLE.search(uri)
-    if unusable:
-        raise InputError(
-            f"the path {uri!r} has {unusable[0]!r} in it, which Delta tables cannot stand; choose "
-            "a folder whose path has no [ ] ^ | \\ and no % before two digits"
-        )
-    try:
-        return DeltaTable(uri)
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError) as error:
-        raise InputError(f"the table at {uri} cannot be opened: {_first_line(error)}") from error
-
-
-def _create(uri: str, schema: pl.Schema, partition_by: list[str] | None) -> DeltaTable:
-    # Created before the first write: creation by a first append fails in a race.
-    indexed = [name for name in schema.names() if name in _STATISTICS]
-    configuration = {"delta.dataSkippingStatsColumns": ",".join(indexed or schema.names()[:1])}
-    try:
-        return writing(
-            uri,
-            lambda: DeltaTable.create(
-                uri,
-                schema,
-                mode="ignore",
-                partition_by=partition_by,
-                configuration=configuration,
-            ),
-        )
-    except CommitFailedError:
-        # Somebody else created it just now.
-        table = _open(uri)
-        if table is None:
-            raise
-        return table
-
-
-def writing(uri: str, write: Callable[[], T]) -> T:
-    """Run a write; what the disk or store refuses becomes an InputError that names the table."""
-    try:
-        return write()
-    except CommitFailedError:
-        raise
-    except (DeltaError, OSError) as error:
-        raise InputError(
-            f"the table at {uri} cannot be written: {_first_line(error)}; nothing was published"
-        ) from error
-
-
-def reading(uri: str, read: Callable[[], T]) -> T:
-    """Run a read; a missing or damaged file becomes an InputError that names the table."""
-    try:
-        return read()
-    except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise InputError(f"the table at {uri} cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def open_delta_tables(root: str) -> Tables:

@@ -22,7 +22,7 @@ from embed_assets.embedding.model import (
 )
 from embed_assets.errors import InputError
 from embed_assets.settings import BUNDLED_MODEL, PipelineSettings, load_settings
-from embed_assets_tests.tiny_models import FAMILIES, sentence_transformer, write_json
+from embed_assets_tests.tiny_models import FAMILIES, add_dense, sentence_transformer, write_json
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -39,20 +39,6 @@ def folder(tiny_bert: Path, tmp_path: Path) -> Path:
 
 def changed_json(file: Path, **values: object) -> None:
     write_json(file, json.loads(file.read_text()) | values)
-
-
-def add_module(folder: Path, kind: str, path: str, config: dict[str, Any]) -> None:
-    modules = json.loads((folder / "modules.json").read_text())
-    modules.append({"idx": len(modules), "name": str(len(modules)), "path": path, "type": kind})
-    write_json(folder / "modules.json", modules)
-    write_json(folder / path / "config.json", config)
-
-
-def add_dense(folder: Path) -> None:
-    from sentence_transformers.sentence_transformer.modules import Dense
-
-    add_module(folder, "sentence_transformers.models.Dense", "3_Dense", {})
-    Dense(32, 12).save(str(folder / "3_Dense"))
 
 
 def pool(folder: Path, config: dict[str, Any]) -> None:
@@ -138,6 +124,19 @@ def test_the_token_limit_is_what_sentence_transformers_applies(
     assert open_model(settings_for(folder)).max_tokens == expected
     limit = sentence_transformer(folder).max_seq_length or 0
     assert min(limit, positions) == expected
+
+
+@pytest.mark.parametrize("family", ["mpnet", "roberta", "xlm-roberta"])
+def test_families_that_count_positions_from_the_pad_have_two_fewer(
+    tiny_model: Callable[[str], Path], tmp_path: Path, family: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_model(family), tmp_path / "model"))
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 66})
+    assert open_model(settings_for(folder)).max_tokens == 64
+    # sentence-transformers would let 66 through, and the model then has no position for two.
+    assert sentence_transformer(folder).max_seq_length == 66
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
+        sentence_transformer(folder).encode("a b c d " * 40)
 
 
 def test_a_model_without_a_limit_needs_max_tokens(folder: Path) -> None:

@@ -20,6 +20,8 @@ from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets_tests.tiny_models import (
     FAMILIES,
     TEXTS,
+    add_dense,
+    bert_model,
     roberta_model,
     sentence_transformer,
     write_json,
@@ -108,6 +110,25 @@ def test_half_precision_stays_close_and_unit_vectors_stay_unit(
     assert cosines.min() > 0.99
     assert not np.array_equal(half, exact)
     assert load_torch_encoder(settings, precision).precision == precision
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_layer_saved_in_half_precision_runs_in_every_precision(
+    tmp_path: Path, precision: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = bert_model(tmp_path / "model")
+    add_dense(folder)
+    expected = sentence_transformer(folder).encode(TEXTS[1][:80])
+    weights = folder / "3_Dense/model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, weights)
+
+    settings = cpu_settings(folder)
+    vector = load_torch_encoder(settings, precision).encode_query(TEXTS[1][:80])
+    np.testing.assert_allclose(vector, expected, atol=0.02)
+    _, chunks = chunked(settings)
+    assert vectors_of(settings, chunks, precision).shape == (len(chunks), 12)
 
 
 @pytest.mark.parametrize(

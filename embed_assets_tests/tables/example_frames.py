@@ -61,4 +61,5 @@ EXAMPLES = {
 
 def manifest(source: str) -> pl.DataFrame:
     row = {"shard": ["shard-000000"], "source": [source], "start": [0], "end": [9]}
-    return pl.DataFrame(row | {"n_bytes": [9], "version": ["9-1"]}, schema=SHARDS)
+    more = {"n_bytes": [9], "version": ["9-1"], "corpus": ["corpus"]}
+    return pl.DataFrame(row | more, schema=SHARDS)

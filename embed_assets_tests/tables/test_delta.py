@@ -15,7 +15,8 @@ from deltalake.exceptions import CommitFailedError
 
 from embed_assets.errors import InputError
 from embed_assets.tables import delta
-from embed_assets.tables.delta import open_delta_tables, reading
+from embed_assets.tables.delta import open_delta_tables
+from embed_assets.tables.delta_files import reading
 from embed_assets.tables.table import ShardTable, Superseded
 from embed_assets_tests.tables.example_frames import (
     EXAMPLES,
