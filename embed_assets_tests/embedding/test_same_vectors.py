@@ -84,7 +84,7 @@ def test_chunk_vectors_are_those_of_sentence_transformers(
     assert np.ptp(expected, axis=0).min() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["bert-cls", "mpnet", "xlm-roberta", "qwen"])
 def test_batch_size_does_not_change_vectors(tiny_model: Callable[[str], Path], family: str) -> None:
     settings = cpu_settings(tiny_model(family))
     _, chunks = chunked(settings)
