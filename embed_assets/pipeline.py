@@ -177,9 +177,9 @@ def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) 
         findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
         return Outcome(shard, "quality_metrics", False, rows.height, metrics, findings)
 
-    metrics = _measured(shard, pipeline) if embeddings_state else {}
+    metrics, fingerprint = _measured(shard, pipeline) if embeddings_state else ({}, "")
     frame = frames.quality_metrics_frame(
-        shard, metrics, pipeline.fingerprint, datetime.now(UTC), version or ""
+        shard, metrics, fingerprint, datetime.now(UTC), version or ""
     )
     tables.quality_metrics.publish(shard, frame, standing, rewrite=force)
     findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
@@ -288,13 +288,17 @@ def _refuse_bad_vectors(findings: tuple[Finding, ...]) -> None:
             )
 
 
-def _measured(shard: str, pipeline: OpenedPipeline) -> dict[str, float]:
+def _measured(shard: str, pipeline: OpenedPipeline) -> tuple[dict[str, float], str]:
+    """The metrics of the vectors that stand, and their fingerprint."""
     tables = pipeline.tables
     raw, rejected = tables.raw_corpus.states().get(shard), tables.rejected.states().get(shard)
     state = tables.embeddings.states()[shard]
     chunks = tables.chunks.read(shard, ["chunk_id", "doc_id", "text_hash", "n_tokens"])
-    rows = tables.embeddings.read(shard, ["chunk_id", "text_hash", "embedding", "provenance"])
+    rows = tables.embeddings.read(
+        shard, ["chunk_id", "text_hash", "embedding", "fingerprint", "provenance"]
+    )
     made = json.loads(rows["provenance"][0])
     run_numbers = {name: made[name] for name in _RUN_NUMBERS if name in made}
     counts = _ingest_numbers(raw.n_rows if raw else 0, rejected.n_rows if rejected else 0)
-    return shard_metrics(chunks, rows, run_numbers | counts | {"embedding_bytes": state.n_bytes})
+    counts["embedding_bytes"] = state.n_bytes
+    return shard_metrics(chunks, rows, run_numbers | counts), str(rows["fingerprint"][0])

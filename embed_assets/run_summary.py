@@ -9,6 +9,7 @@ import polars as pl
 from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
 from embed_assets.progress_bar import ProgressBar
 from embed_assets.settings import PipelineSettings
+from embed_assets.tables.delta_files import reading
 from embed_assets.terminal import console, plain, size
 
 if TYPE_CHECKING:
@@ -64,13 +65,9 @@ def print_summary(pipeline: OpenedPipeline, bar: ProgressBar, report_error: str 
 
 def _rejections(pipeline: OpenedPipeline) -> str:
     """How many files or records were rejected, by reason."""
-    reasons = (
-        pipeline.tables.rejected.scan()
-        .group_by("reason")
-        .agg(pl.len().alias("n"))
-        .sort("n", descending=True)
-        .collect()
-    )
+    rejected = pipeline.tables.rejected
+    counted = rejected.scan().group_by("reason").agg(pl.len().alias("n"))
+    reasons = reading(rejected.uri, counted.sort("n", descending=True).collect)
     if reasons.is_empty():
         return ""
     named = ", ".join(f"{reason} {n:,}" for reason, n in reasons.head(3).iter_rows())

@@ -88,10 +88,17 @@ def encode_all(
     while waiting:
         batch = waiting.pop()
         try:
-            vectors[batch.rows] = encoder.encode(tokens, batch.rows)
+            encoded = encoder.encode(tokens, batch.rows)
         except DeviceOutOfMemory as error:
             waiting = _halved(waiting, batch, lengths, stats, encoder, error)
             continue
+        if encoded.shape != (len(batch.rows), encoder.dimension):
+            # numpy would spread one row over all without a word.
+            raise ValueError(
+                f"the encoder gave an array of shape {encoded.shape} for {len(batch.rows)} texts, "
+                f"expected {(len(batch.rows), encoder.dimension)}"
+            )
+        vectors[batch.rows] = encoded
         n_tokens = int(lengths[batch.rows].sum())
         stats.n_tokens += n_tokens
         stats.n_padded_tokens += batch.n_padded_tokens

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embed_assets.digests import digest, digest_of, file_sha256
 from embed_assets.embedding import model_folder
-from embed_assets.errors import InputError
+from embed_assets.errors import InputError, SettingsError
 from embed_assets.settings import BUNDLED_MODEL, PipelineSettings
 
 # The bundled model is a third party's packaging of sentence-transformers/all-MiniLM-L6-v2, so
@@ -214,14 +214,14 @@ def vectors_are_unit(settings: PipelineSettings, model: Model) -> bool:
 
 
 def resolved_max_tokens(settings: PipelineSettings, model: Model) -> int:
-    """Tokens per chunk: the setting where given, else the model's limit. InputError if above it."""
+    """Tokens per chunk: the setting where given, else the model's limit. SettingsError if above."""
     max_tokens = settings.max_tokens or model.max_tokens
     if max_tokens is None:
-        raise InputError(
+        raise SettingsError(
             f"model folder {model.folder} does not say how many tokens it takes; set max_tokens"
         )
     if model.max_tokens is not None and max_tokens > model.max_tokens:
-        raise InputError(
+        raise SettingsError(
             f"max_tokens {max_tokens} is more than the model takes ({model.max_tokens}); longer "
             "chunks would be cut off silently"
         )

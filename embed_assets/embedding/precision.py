@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from embed_assets.embedding.encoder import Encoder, encode_all
@@ -38,6 +37,8 @@ def resolve_precision(settings: PipelineSettings) -> str:
         return settings.precision
     if resolve_device(settings.device) == "cpu":
         return "fp32"
+    import platformdirs  # Here: a bare GPU machine that sets a precision does without.
+
     answers = Path(platformdirs.user_cache_dir("embed_assets")) / "precision.json"
     key = _key(settings)
     known = _known(answers)

@@ -1,10 +1,13 @@
 """Token ids of many texts as two flat arrays: no Python object per token. Pure numpy."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class TokenRows:
     offsets: NDArray[np.int64]
 
     @classmethod
-    def from_series(cls, token_ids: pl.Series) -> "TokenRows":
+    def from_series(cls, token_ids: "pl.Series") -> "TokenRows":
         """From a polars List(Int32) column without nulls or empty lists."""
         lengths = token_ids.list.len().to_numpy().astype(np.int64)
         flat = token_ids.explode(empty_as_null=False).to_numpy().astype(np.int32, copy=False)

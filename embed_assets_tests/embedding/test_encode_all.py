@@ -107,3 +107,13 @@ def test_no_rows_cost_nothing() -> None:
     vectors, stats = encode_all(SmallDevice(room=20), rows_of([]), 64)
     assert vectors.shape == (0, 2)
     assert (stats.n_tokens, stats.n_batches, stats.n_halvings) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 3)])
+def test_an_encoder_that_gives_a_wrong_shape_is_found_out(shape: tuple[int, int]) -> None:
+    class Sloppy(SmallDevice):
+        def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            return np.ones(shape, dtype=np.float32)
+
+    with pytest.raises(ValueError, match=rf"shape \({shape[0]}, {shape[1]}\) for 2 texts"):
+        encode_all(Sloppy(room=100), rows_of([3, 3]), 64)
