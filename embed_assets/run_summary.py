@@ -1,7 +1,7 @@
 """The few lines at the start and the end of `embed-assets run`."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -42,6 +42,15 @@ def print_nothing_to_do(pipeline: OpenedPipeline) -> None:
     console().print(
         f"nothing to do: {len(pipeline.pieces)} shards with {n_vectors:,} vectors are up to date "
         f"in {pipeline.tables.root}"
+    )
+
+
+def print_interrupted(work: Sequence[str], left: Set[str]) -> None:
+    """What an interrupted run has done, and how to go on."""
+    n_done = len(set(work) - left)
+    console().print(
+        f"interrupted: {n_done} of {len(work)} shards have their vectors; the same command goes on "
+        "from there"
     )
 
 

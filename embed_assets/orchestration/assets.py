@@ -20,7 +20,7 @@ from embed_assets.orchestration.corpus_assets import (
     shards_asset,
 )
 from embed_assets.orchestration.metadata import definition_metadata, run_metadata
-from embed_assets.orchestration.observer import Observer
+from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.partitions import partitions_definition
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.orchestration.shard_loop import run_shards
@@ -86,7 +86,13 @@ def _stage_asset(
     observer: Observer,
     upstream: str,
 ) -> dg.AssetsDefinition:
-    @_shard_asset(settings, stage, upstream=upstream, description=description)
+    @_shard_asset(
+        settings,
+        stage,
+        upstream=upstream,
+        description=description,
+        retry_policy=_retries(observer),
+    )
     def stage_asset(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
         pipeline = OpenedPipeline(settings)
         or_fail(pipeline.check_fits)
@@ -111,6 +117,7 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
             "are published. Vectors that stand already under the same fingerprint are reused."
         ),
         kinds=("pytorch", "huggingface"),
+        retry_policy=_retries(observer),
         required_resource_keys={gpu},
         pool="gpu",
         check_specs=check_specs(key, BLOCKING_CHECKS, blocking=True),
@@ -153,6 +160,7 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
             "effective rank, token lengths, padding waste and speed."
         ),
         check_specs=check_specs(key, _SHARD_CHECKS, blocking=False),
+        retry_policy=_retries(observer),
     )
     def quality_metrics(
         context: dg.AssetExecutionContext, config: StageConfig
@@ -173,6 +181,11 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
     return quality_metrics
 
 
+def _retries(observer: Observer) -> dg.RetryPolicy | None:
+    """None where somebody watches: with a policy, Dagster answers Ctrl-C by trying again."""
+    return _RETRIES if isinstance(observer, Silent) else None
+
+
 def _shard_asset(
     settings: PipelineSettings,
     stage: str,
@@ -183,6 +196,7 @@ def _shard_asset(
     check_specs: Sequence[dg.AssetCheckSpec] = (),
     required_resource_keys: AbstractSet[str] = frozenset(),
     pool: str | None = None,
+    retry_policy: dg.RetryPolicy | None = None,
 ) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
     """The decorator of a partitioned asset: what all of them share.
 
@@ -199,7 +213,7 @@ def _shard_asset(
         kinds={"python", "polars", "deltalake", *kinds},
         partitions_def=partitions_definition(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(settings.shards_per_run),
-        retry_policy=_RETRIES,
+        retry_policy=retry_policy,
         metadata=definition_metadata(f"{settings.name}.{stage}", uri, SHARD_TABLES[stage]),
         code_version=digest(stage, *(f"{k}={v}" for k, v in sorted(values.items())))[:12],
         check_specs=check_specs,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
@@ -18,16 +19,24 @@ from embed_assets.orchestration.project import (
     project_root,
 )
 from embed_assets.progress_bar import ProgressBar
-from embed_assets.run_summary import print_nothing_to_do, print_plan, print_summary
+from embed_assets.run_summary import (
+    print_interrupted,
+    print_nothing_to_do,
+    print_plan,
+    print_summary,
+)
 from embed_assets.settings import PipelineSettings, dagster_home
 from embed_assets.staleness import STAGES
 from embed_assets.terminal import quiet_libraries
 
+# What a shell gives for a process that Ctrl-C ended: 128 + SIGINT.
+_INTERRUPTED = 130
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) -> int:
-    """Bring a pipeline's tables up to date. Returns the exit code: 0 done, 1 some shards failed.
+    """Bring a pipeline's tables up to date. Returns the exit code: 0 done, 1 some shards failed,
+    130 interrupted.
 
     A declared pipeline's runs are recorded where the UI shows them; one made up on the command
     line has no assets in the UI, so its runs are kept in memory alone.
@@ -48,9 +57,16 @@ def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) 
         definitions = build_pipeline(settings, observer=bar)
         runner = _Runner(settings, definitions, instance, force)
         runner.record_shards()
-        with bar:
-            for shards in contiguous_runs(work, sorted(pipeline.pieces), settings.shards_per_run):
-                runner.run_stages(shards, bar)
+        try:
+            with bar:
+                for shards in contiguous_runs(
+                    work, sorted(pipeline.pieces), settings.shards_per_run
+                ):
+                    runner.run_stages(shards, bar)
+        except KeyboardInterrupt:
+            left = {s for s, why in pipeline.stale_shards().items() if why.stage != STAGES[-1]}
+            print_interrupted(work, left)
+            return _INTERRUPTED
         report_error = runner.refresh_report() if pipeline.tables.embeddings.states() else None
     print_summary(pipeline, bar, report_error)
     return 1 if bar.failures or report_error else 0
@@ -107,6 +123,8 @@ class _Runner:
             stage for stage in stages if any(bar.failures.get(s, ("",))[0] == stage for s in shards)
         ]
         if not failed:
+            if _was_interrupted(result):
+                raise KeyboardInterrupt
             raise InputError(_first_failure(result))
         return failed[0]
 
@@ -125,6 +143,13 @@ class _Runner:
         )
         if not result.success:
             raise InputError(_first_failure(result))
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C ended the run: Dagster turns it into a failure of the step."""
+    names = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
+    errors = [e.step_failure_data.error for e in result.all_events if e.is_step_failure]
+    return any(error is not None and error.cls_name in names for error in errors)
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from embed_assets.errors import InputError
 from embed_assets.orchestration.metadata import shard_metadata
-from embed_assets.orchestration.observer import Observer
+from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.pipeline import Outcome
 from embed_assets.tables.table import Superseded
 
@@ -30,6 +31,14 @@ def run_shards(
     for shard in shards:
         try:
             outcome = run_shard(shard)
+        except DagsterExecutionInterruptedError as stop:
+            if isinstance(observer, Silent):
+                # Dagster would take a run that somebody terminated for one to be retried.
+                raise dg.Failure(
+                    f"{stage} was terminated at shard {shard}; {len(outcomes)} shards are done",
+                    allow_retries=False,
+                ) from stop
+            raise
         except Exception as error:
             failures[shard] = error
             context.log.error(f"shard {shard}: {_reason(error)}", exc_info=not _is_expected(error))
