@@ -31,3 +31,8 @@ def __getattr__(name: str) -> object:
 
         return build_pipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # `dg` finds the component by listing the package's names.
+    return [*globals(), *__all__]
