@@ -23,8 +23,8 @@ def embed_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         f"{settings.name}_embed",
         selection=[dg.AssetKey([settings.name, stage]) for stage in STAGES],
-        # One process for the four steps of a run: a process each took 8 s longer per step here. A
-        # worker that is killed is run again as a whole and resumes from the tables.
+        # One process for the four steps of a run, which imports the libraries once. A worker that
+        # is killed is run again as a whole and resumes from the tables.
         executor_def=dg.in_process_executor,
         description="Documents, chunks, vectors and metrics of the chosen shards.",
     )
