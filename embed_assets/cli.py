@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage or settings.
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import click
 
@@ -62,10 +63,12 @@ def run(pipeline: str | None, force: bool, **values: object) -> None:
     Only what changed is computed. Without --corpus the declared pipeline python_docs runs; with
     it, settings that are not given take their defaults. Every option is a key of defs.yaml, too.
     """
+    # Before the slow imports: runs are in the order in which their settings were read.
+    started_at = datetime.now(UTC)
     settings, is_declared = chosen_settings(pipeline, values)
     from embed_assets.orchestration.command import run_pipeline
 
-    sys.exit(run_pipeline(settings, is_declared=is_declared, force=force))
+    sys.exit(run_pipeline(settings, is_declared=is_declared, force=force, started_at=started_at))
 
 
 def _tables_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,9 +8,6 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 # Read files in pieces of 1 MiB: larger ones gain nothing once the disk cache is warm.
 _FILE_PIECE_BYTES = 1 << 20
 
@@ -43,21 +40,3 @@ def file_sha256(path: Path) -> str:
         while piece := stream.read(_FILE_PIECE_BYTES):
             state.update(piece)
     return state.hexdigest()
-
-
-def vector_checksums(
-    chunk_ids: Iterable[str], text_hashes: Iterable[str], vectors: NDArray[np.float32]
-) -> NDArray[np.int64]:
-    """One 64-bit checksum per row (n,) over its chunk id, text hash and vector (n, d).
-
-    Parquet and Delta notice no flipped bit in a data page, so every row carries its own proof.
-    The vector counts as its little-endian float32 bytes; the result is BLAKE2b-64 as a signed
-    integer, because Delta has no unsigned type.
-    """
-    rows = np.ascontiguousarray(vectors, dtype="<f4")
-    checksums = np.empty(len(rows), dtype="<i8")
-    for i, (chunk_id, row_hash) in enumerate(zip(chunk_ids, text_hashes, strict=True)):
-        state = hashlib.blake2b(f"{chunk_id}\0{row_hash}\0".encode(), digest_size=8)
-        state.update(rows[i].data)
-        checksums[i] = int.from_bytes(state.digest(), "little", signed=True)
-    return checksums

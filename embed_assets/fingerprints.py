@@ -1,64 +1,127 @@
-"""What each fingerprint means: the settings that made its vectors, noted beside the tables."""
+"""The configuration in force, and what each fingerprint means, noted beside the tables.
+
+A run claims the tables for its configuration before it writes. A run of another configuration
+that started earlier, and was paused or slow, is told so and stops: it never replaces what a later
+one made. Runs of one configuration share the claim.
+"""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
 
+from embed_assets.checksums import sound_or_refused, with_checksums
+from embed_assets.digests import digest
 from embed_assets.errors import InputError
 from embed_assets.rows import FINGERPRINTS, FORMAT_VERSION
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.table import Superseded, Tables
 
-# Attempts to note a fingerprint while other runs note theirs.
+# Attempts to note a configuration while other runs note theirs.
 _ATTEMPTS = 20
+# The row of the configuration in force is the one noted last.
+_NOTED = "created_at"
 
 
-def register(tables: Tables, fingerprint: str, dimension: int, settings: PipelineSettings) -> None:
-    """Note a fingerprint's settings; nothing is written if they stand there already."""
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything in the settings that changes rows: how files are read, chunked and embedded."""
+
+    reading_version: str
+    chunking_version: str
+    fingerprint: str
+
+    @property
+    def digest(self) -> str:
+        """One word for all of it."""
+        return digest(self.reading_version, self.chunking_version, self.fingerprint)
+
+
+def claim(
+    tables: Tables,
+    configuration: Configuration,
+    dimension: int,
+    settings: PipelineSettings,
+    started_at: datetime,
+) -> None:
+    """Put a configuration in force; nothing is written if it is already.
+
+    `started_at` is when the caller's run started. Raises Superseded if a run of another
+    configuration started later than that.
+    """
+    row = {
+        "fingerprint": configuration.fingerprint,
+        "dimension": dimension,
+        "settings": settings.model_dump_json(exclude_unset=True),
+        "format_version": FORMAT_VERSION,
+        "reading_version": configuration.reading_version,
+        "chunking_version": configuration.chunking_version,
+        "started_at": started_at,
+    }
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _register_once(tables, fingerprint, dimension, settings)
+            _claim_once(tables, configuration, row)
             return
+        except _Overtaken:
+            raise
         except Superseded:
-            # Another run of this pipeline noted its fingerprint at the same time.
+            # Another run noted its configuration at the same time: look again.
             if attempt == _ATTEMPTS:
                 raise
 
 
-def _register_once(
-    tables: Tables, fingerprint: str, dimension: int, settings: PipelineSettings
-) -> None:
+class _Overtaken(Superseded):
+    """A later run has claimed the tables."""
+
+
+def _claim_once(tables: Tables, configuration: Configuration, row: dict[str, object]) -> None:
     snapshot = tables.fingerprints.read()
-    text = settings.model_dump_json(exclude_unset=True)
-    standing = dict(snapshot.frame.select("fingerprint", "settings").iter_rows())
-    if standing.get(fingerprint) == text:
-        return
-    row = {
-        "fingerprint": [fingerprint],
-        "dimension": [dimension],
-        "settings": [text],
-        "format_version": [FORMAT_VERSION],
-        "created_at": [datetime.now(UTC)],
-    }
-    # Same fingerprint, other settings: the model's folder moved, say. The newest are right.
-    others = snapshot.frame.filter(
-        (pl.col("dimension") == dimension) & (pl.col("fingerprint") != fingerprint)
+    notes = _sound(snapshot.frame, tables).sort(_NOTED)
+    latest = notes.row(-1, named=True) if notes.height else None
+    if latest is not None:
+        if _configuration(latest) == configuration:
+            if latest["settings"] == row["settings"]:
+                return
+        elif latest["started_at"] > row["started_at"]:
+            raise _Overtaken(
+                f"the tables under {tables.root} were taken over by a run with other settings that "
+                f"started at {latest['started_at']:%Y-%m-%d %H:%M:%S} UTC, after this one; what it "
+                "publishes stands. Run again to go back to these settings"
+            )
+    others = notes.filter(
+        (pl.col("dimension") == row["dimension"])
+        & (pl.col("fingerprint") != configuration.fingerprint)
     )
-    frame = pl.concat([others, pl.DataFrame(row, schema=FINGERPRINTS)])
+    noted = pl.DataFrame([{**row, _NOTED: datetime.now(UTC)}], schema_overrides=FINGERPRINTS)
+    frame = pl.concat([others, with_checksums(noted, FINGERPRINTS)])
     tables.fingerprints.replace(frame, snapshot, snapshot.counter + 1)
 
 
+def in_force(tables: Tables) -> Configuration | None:
+    """The configuration that was claimed last; None where nothing ran yet."""
+    notes = _sound(tables.fingerprints.read().frame, tables).sort(_NOTED)
+    return _configuration(notes.row(-1, named=True)) if notes.height else None
+
+
+def _configuration(row: dict[str, str]) -> Configuration:
+    return Configuration(row["reading_version"], row["chunking_version"], row["fingerprint"])
+
+
 def check_fits(tables: Tables, dimension: int, model: str) -> None:
-    """Raise InputError if the tables were made by a newer version or for another dimension."""
+    """Raise InputError if the tables have another format, or vectors of another dimension."""
     standing = tables.fingerprints.read().frame
-    newest = standing["format_version"].max()
-    if isinstance(newest, int) and newest > FORMAT_VERSION:
-        raise InputError(
-            f"the tables under {tables.root} have format {newest}, this version writes "
-            f"{FORMAT_VERSION}; upgrade embed-assets"
-        )
-    others = [d for d in standing["dimension"].unique().to_list() if d != dimension]
+    for found in standing["format_version"].drop_nulls().unique():
+        if found != FORMAT_VERSION:
+            newer = found > FORMAT_VERSION
+            remedy = (
+                "upgrade embed-assets" if newer else "choose another folder, or delete this one"
+            )
+            raise InputError(
+                f"the tables under {tables.root} have format {found}, this version writes "
+                f"{FORMAT_VERSION}; {remedy}"
+            )
+    others = [d for d in _sound(standing, tables)["dimension"].unique().to_list() if d != dimension]
     # A fingerprint is noted before its first vectors: what failed then is in nobody's way.
     if others and tables.embeddings.states():
         raise InputError(
@@ -70,8 +133,12 @@ def check_fits(tables: Tables, dimension: int, model: str) -> None:
 
 def recorded_settings(tables: Tables) -> dict[str, PipelineSettings]:
     """Fingerprint -> the settings that it stands for, oldest first."""
-    frame = tables.fingerprints.read().frame.sort("created_at")
+    frame = _sound(tables.fingerprints.read().frame, tables).sort(_NOTED)
     return {
         fingerprint: PipelineSettings.model_validate(json.loads(settings))
         for fingerprint, settings in frame.select("fingerprint", "settings").iter_rows()
     }
+
+
+def _sound(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    return sound_or_refused(frame, tables.fingerprints.uri, tables.root)

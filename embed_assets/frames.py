@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from embed_assets.checksums import rows_digest, with_checksums
 from embed_assets.chunking.token_windows import Chunk
-from embed_assets.digests import digest, digest_of, text_hash, vector_checksums
-from embed_assets.rows import SHARD_TABLES
+from embed_assets.digests import digest, text_hash
+from embed_assets.rows import CHECKPOINTS, SHARD_TABLES
 from embed_assets.sources.source import Document, Rejection
 
 
@@ -22,35 +24,27 @@ def rejected_frame(shard: str, rejections: Sequence[Rejection], input_version: s
         "reason": [r.reason for r in rejections],
         "detail": [r.detail for r in rejections],
     }
-    parts = [f"{r.source}\0{r.position}\0{r.reason}\0{r.detail}" for r in rejections]
-    return _frame("rejected", shard, columns, input_version, digest_of(parts))
+    return _frame("rejected", shard, columns, input_version)
 
 
 def raw_corpus_frame(shard: str, documents: Sequence[Document], input_version: str) -> pl.DataFrame:
     """Rows of `raw_corpus`."""
-    hashes = [text_hash(d.text) for d in documents]
     columns = {
         "doc_id": [d.doc_id for d in documents],
         "source": [d.source for d in documents],
         "title": [d.title for d in documents],
         "text": [d.text for d in documents],
-        "text_hash": hashes,
+        "text_hash": [text_hash(d.text) for d in documents],
         "n_chars": [len(d.text) for d in documents],
         "attributes": [json.dumps(dict(d.attributes)) for d in documents],
     }
-    parts = [
-        part
-        for document, text in zip(documents, hashes, strict=True)
-        for part in (document.doc_id, document.source, text)
-    ]
-    return _frame("raw_corpus", shard, columns, input_version, digest_of(parts))
+    return _frame("raw_corpus", shard, columns, input_version)
 
 
 def chunks_frame(
     shard: str,
     documents: Iterable[tuple[str, str, str, Sequence[Chunk]]],
     input_version: str,
-    chunking_version: str,
 ) -> pl.DataFrame:
     """Rows of `chunks` from (doc_id, source, text, chunks) of each document."""
     columns: dict[str, list[Any]] = {
@@ -73,13 +67,8 @@ def chunks_frame(
             token_ids.append(chunk.token_ids)
     # The cast: polars makes a fixed-size Array of numpy arrays that happen to be equally long.
     ids = pl.Series("token_ids", token_ids, dtype=pl.List(pl.Int32)).cast(pl.List(pl.Int32))
-    content = digest_of([chunking_version, *columns["chunk_id"]])
     return _frame(
-        "chunks",
-        shard,
-        columns | {"n_tokens": ids.list.len(), "token_ids": ids},
-        input_version,
-        content,
+        "chunks", shard, columns | {"n_tokens": ids.list.len(), "token_ids": ids}, input_version
     )
 
 
@@ -102,25 +91,22 @@ def embeddings_frame(
         maintain_order="left",
         validate="m:1",
     )
-    checksums = row_checksums(rows)
     columns = {
         **{name: rows[name] for name in rows.columns},
         "fingerprint": [fingerprint] * rows.height,
-        "checksum": checksums,
         "provenance": [json.dumps(dict(provenance))] * rows.height,
     }
-    content = digest_of([fingerprint, *checksums.to_list()])
-    return _frame("embeddings", shard, columns, input_version, content)
+    return _frame("embeddings", shard, columns, input_version)
 
 
-def row_checksums(rows: pl.DataFrame) -> pl.Series:
-    """The checksum (Int64) of each row's chunk_id, text_hash and embedding; 0 for a null vector."""
-    lengths = rows["embedding"].list.len()
-    dimension = int(lengths.max() or 0)  # type: ignore[arg-type]
-    if not rows.height or not dimension or (lengths != dimension).any() or lengths.has_nulls():
-        return pl.Series("checksum", np.zeros(rows.height, dtype=np.int64))
-    matrix = rows["embedding"].list.to_array(dimension).to_numpy()
-    return pl.Series("checksum", vector_checksums(rows["chunk_id"], rows["text_hash"], matrix))
+def checkpoint_frame(
+    shard: str, fingerprint: str, text_hashes: pl.Series, vectors: NDArray[np.float32]
+) -> pl.DataFrame:
+    """Rows of `checkpoints`: the vectors (n, d) of n texts."""
+    embedding = pl.Series("embedding", vectors).arr.to_list()
+    columns = {"text_hash": text_hashes, "embedding": embedding}
+    frame = pl.DataFrame(columns).with_columns(shard=pl.lit(shard), fingerprint=pl.lit(fingerprint))
+    return with_checksums(frame, CHECKPOINTS)
 
 
 def quality_metrics_frame(
@@ -137,25 +123,17 @@ def quality_metrics_frame(
         "fingerprint": [fingerprint] * len(metrics),
         "measured_at": [measured_at] * len(metrics),
     }
-    parts = [f"{name}\0{value!r}" for name, value in metrics.items()]
-    return _frame("quality_metrics", shard, columns, input_version, digest_of(parts))
+    return _frame("quality_metrics", shard, columns, input_version)
 
 
-def _frame(
-    table: str,
-    shard: str,
-    columns: Mapping[str, Any],
-    input_version: str,
-    content_version: str,
-) -> pl.DataFrame:
-    schema = SHARD_TABLES[table]
+def _frame(table: str, shard: str, columns: Mapping[str, Any], input_version: str) -> pl.DataFrame:
+    kinds = {k: v for k, v in SHARD_TABLES[table].items() if k != "checksum"}
     n_rows = len(next(iter(columns.values())))
-    provided = {
-        "shard": [shard] * n_rows,
-        "input_version": [input_version] * n_rows,
-        "content_version": [content_version] * n_rows,
-        **columns,
-    }
-    return pl.DataFrame(
-        {name: pl.Series(name, provided[name], dtype=dtype) for name, dtype in schema.items()}
+    constants = {"shard": shard, "input_version": input_version, "content_version": ""}
+    provided = {**{name: [value] * n_rows for name, value in constants.items()}, **columns}
+    frame = with_checksums(
+        pl.DataFrame({k: pl.Series(k, provided[k], dtype=kind) for k, kind in kinds.items()}),
+        SHARD_TABLES[table],
     )
+    content_version = rows_digest(frame["checksum"].to_numpy())
+    return frame.with_columns(content_version=pl.lit(content_version))

@@ -4,11 +4,10 @@ Joins the parts that never import each other. Cheap to make: the model is hashed
 """
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-
-import polars as pl
+from datetime import UTC, datetime
+from functools import cached_property, partial
 
 from embed_assets import fingerprints, staleness
 from embed_assets.chunking.token_windows import TokenWindows
@@ -19,10 +18,17 @@ from embed_assets.embedding.precision import resolve_precision
 from embed_assets.embedding.tokenizer import load_tokenizer
 from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.errors import InputError, SettingsError
+from embed_assets.fence import RunFence
+from embed_assets.fingerprints import Configuration
+from embed_assets.manifest import (
+    grouped_by_shard,
+    pieces_by_shard,
+    read_manifest,
+    refuse_another_corpus,
+)
 from embed_assets.rows import SHARD_TABLES
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import (
-    Assignment,
     Piece,
     ShardPlan,
     from_manifest,
@@ -34,7 +40,7 @@ from embed_assets.sources.open_source import open_source
 from embed_assets.sources.source import Document, Rejection, Source
 from embed_assets.staleness import Stale
 from embed_assets.tables.delta import open_delta_tables
-from embed_assets.tables.table import ShardState, Tables
+from embed_assets.tables.table import Fence, ShardState, Tables
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,16 @@ class CorpusPlan:
 class OpenedPipeline:
     """What the stages work with. Raises InputError on opening if settings and tables don't fit."""
 
-    def __init__(self, settings: PipelineSettings, tables: Tables | None = None) -> None:
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        tables: Tables | None = None,
+        started_at: datetime | None = None,
+    ) -> None:
         self.settings = settings
         self.tables = open_delta_tables(settings.tables_root) if tables is None else tables
+        # When the run began: of two configurations, the one whose run began later is in force.
+        self.started_at = started_at or datetime.now(UTC)
         self._budgets: dict[str, int] = {}
 
     @cached_property
@@ -87,12 +100,25 @@ class OpenedPipeline:
         return declared or self.encoder().dimension
 
     @cached_property
+    def configuration(self) -> Configuration:
+        """Everything in the settings that changes rows."""
+        settings = self.settings
+        reading = digest(
+            settings.text_column,
+            settings.id_column or "",
+            settings.title_column or "",
+            int(settings.max_document_bytes),
+        )
+        return Configuration(reading, self.chunking_version, self.fingerprint)
+
+    @cached_property
     def pieces(self) -> dict[str, list[Piece]]:
         """The manifest: every shard's pieces."""
-        pieces: dict[str, list[Piece]] = {}
-        for row in from_manifest(self.tables.manifest.read().frame):
-            pieces.setdefault(row.shard, []).append(row.piece)
-        return pieces
+        return pieces_by_shard(read_manifest(self.tables).frame)
+
+    @cached_property
+    def _fence(self) -> RunFence:
+        return RunFence(self.tables, self.configuration)
 
     @cached_property
     def _chunker(self) -> TokenWindows:
@@ -113,10 +139,12 @@ class OpenedPipeline:
 
     def plan(self) -> CorpusPlan:
         """List the corpus, bring the manifest up to date, remove the rows of vanished shards."""
+        # Before the listing: an older listing never replaces the manifest of a later one.
+        snapshot = read_manifest(self.tables)
         listing = self.source.files()
-        snapshot = self.tables.manifest.read()
         before = from_manifest(snapshot.frame)
-        self._refuse_another_corpus(snapshot.frame, {file.source for file in listing.files})
+        sources = {file.source for file in listing.files}
+        refuse_another_corpus(snapshot.frame, sources, self.settings.corpus, self.tables.root)
         shard_bytes = int(self.settings.shard_bytes)
         plan = plan_shards(
             before,
@@ -128,32 +156,34 @@ class OpenedPipeline:
         if plan.added or plan.changed or plan.removed:
             frame = manifest_frame(plan.manifest, self.settings.corpus)
             self.tables.manifest.replace(frame, snapshot, plan.next_number)
-            self.__dict__.pop("pieces", None)
-        self._remove_vanished(plan.manifest)
+        self.pieces = grouped_by_shard(plan.manifest)
+        self._remove_vanished()
+        self._remove_spent_checkpoints()
         n_bytes = sum(file.n_bytes for file in listing.files)
         return CorpusPlan(plan, len(listing.files), n_bytes, listing.skipped)
 
-    def _refuse_another_corpus(self, manifest: pl.DataFrame, sources: Set[str]) -> None:
-        """Raise InputError if the tables hold another corpus, whose vectors a plan would remove.
-
-        A corpus that only moved still has most of its files under their names.
-        """
-        others = manifest.filter(pl.col("corpus") != self.settings.corpus)["source"].unique()
-        kept = sum(source in sources for source in others)
-        if len(others) and kept < len(others) / 2:
-            raise InputError(
-                f"the tables under {self.tables.root} hold the corpus {manifest['corpus'][0]}, and "
-                f"only {kept} of its {len(others)} files are in {self.settings.corpus}; running "
-                "would remove its vectors: choose another folder for tables, or delete this one"
-            )
-
-    def _remove_vanished(self, manifest: list[Assignment]) -> None:
+    def _remove_vanished(self) -> None:
         """Remove rows of shards that the manifest no longer has, also after a crash half-way."""
-        keys = {row.shard for row in manifest}
         for name, table in self.tables.by_shard.items():
             states = table.states()
-            for shard in sorted(states.keys() - keys):
-                table.publish(shard, SHARD_TABLES[name].to_frame(), states[shard])
+            for shard in sorted(states.keys() - self.pieces.keys()):
+                no_rows = SHARD_TABLES[name].to_frame()
+                fence = partial(self._fence.check_files, shard, None)
+                table.publish(shard, no_rows, states[shard], fence=fence)
+
+    def _remove_spent_checkpoints(self) -> None:
+        """Remove what a run left that was killed between publishing a shard and clearing up."""
+        checkpoints = self.tables.checkpoints.keys()
+        if not checkpoints:
+            return
+        chunks, embeddings = self.tables.chunks.states(), self.tables.embeddings.states()
+        for key in checkpoints:
+            content = staleness.content_of(chunks.get(key.shard))
+            expected = staleness.embeddings_version(content, key.fingerprint)
+            standing = embeddings.get(key.shard)
+            is_published = standing is not None and standing.input_version == expected
+            if is_published or key.shard not in self.pieces:
+                self.tables.checkpoints.clear(key)
 
     def read_shard(self, shard: str) -> Iterator[Document | Rejection]:
         """The documents of a shard, in the order of its files."""
@@ -162,14 +192,8 @@ class OpenedPipeline:
 
     def ingest_version(self, shard: str) -> str:
         """What raw_corpus would be made from for this shard."""
-        settings = self.settings
-        reading = digest(
-            settings.text_column,
-            settings.id_column or "",
-            settings.title_column or "",
-            int(settings.max_document_bytes),
-        )
-        return staleness.ingest_version(shard_version(self._pieces_of(shard)), reading)
+        pieces = shard_version(self._pieces_of(shard))
+        return staleness.ingest_version(pieces, self.configuration.reading_version)
 
     def _pieces_of(self, shard: str) -> list[Piece]:
         if shard not in self.pieces:
@@ -208,9 +232,24 @@ class OpenedPipeline:
             )
         fingerprints.check_fits(self.tables, self.dimension, self.settings.model)
 
-    def register_fingerprint(self) -> None:
-        """Note what this pipeline's fingerprint means, for readers and for search."""
-        fingerprints.register(self.tables, self.fingerprint, self.dimension, self.settings)
+    def claim(self) -> None:
+        """Put this configuration in force. Raises Superseded if a later run has another."""
+        fingerprints.claim(
+            self.tables, self.configuration, self.dimension, self.settings, self.started_at
+        )
+
+    def prepare(self) -> None:
+        """What a run does before it writes: `check_fits`, then `claim`."""
+        self.check_fits()
+        self.claim()
+
+    def fence(self, shard: str) -> Fence:
+        """What raises Superseded once a later run has other settings or newer files for a shard."""
+        return partial(self._fence.check, shard, self._version_of(shard))
+
+    def _version_of(self, shard: str) -> str | None:
+        pieces = self.pieces.get(shard)
+        return shard_version(pieces) if pieces else None
 
     def batch_budget(self, encoder: Encoder) -> int:
         """Tokens per batch: what fitted last time in this process, else the encoder's own."""

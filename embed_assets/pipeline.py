@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from embed_assets import frames, staleness
+from embed_assets.checksums import is_sound, sound_or_refused
 from embed_assets.chunking.token_windows import Chunk, TokenWindows
 from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_all
 from embed_assets.embedding.model import vectors_are_unit
@@ -21,7 +24,8 @@ from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.quality.checks import Finding, blocking_findings, warning_findings
 from embed_assets.quality.metrics import shard_metrics
 from embed_assets.sources.source import Document, Rejection
-from embed_assets.tables.table import ShardState
+from embed_assets.tables.table import CheckpointKey, ShardState, ShardTable, Tables, constant
+from embed_assets.vectors_at_hand import CheckpointSaver, no_vectors, vectors_at_hand
 
 # Characters tokenized in one call: enough to keep all cores busy, little enough that a shard's
 # token objects never stand in memory all at once.
@@ -73,11 +77,12 @@ def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -
             documents.append(item)
 
     marked = version if documents else staleness.no_documents_version(version)
+    fence = pipeline.fence(shard)
     tables.rejected.publish(
-        shard, frames.rejected_frame(shard, refused, marked), rejected, rewrite=force
+        shard, frames.rejected_frame(shard, refused, marked), rejected, rewrite=force, fence=fence
     )
     tables.raw_corpus.publish(
-        shard, frames.raw_corpus_frame(shard, documents, version), raw, rewrite=force
+        shard, frames.raw_corpus_frame(shard, documents, version), raw, rewrite=force, fence=fence
     )
     numbers = _ingest_numbers(len(documents), len(refused))
     return Outcome(shard, "raw_corpus", True, len(documents), numbers)
@@ -87,19 +92,16 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
     """Documents -> chunks with token ids."""
     tables = pipeline.tables
     standing = tables.chunks.states().get(shard)
-    version = staleness.chunks_version(
-        tables.raw_corpus.states().get(shard), pipeline.chunking_version
-    )
-    if _is_done(standing, version) and not force:
+    state = staleness.content_of(tables.raw_corpus.states().get(shard))
+    if _is_done(standing, staleness.chunks_version(state, pipeline.chunking_version)) and not force:
         n_tokens = tables.chunks.read(shard, ["n_tokens"])["n_tokens"]
         numbers: dict[str, float] = {"chunks": len(n_tokens), "tokens": int(n_tokens.sum())}
         return Outcome(shard, "chunks", False, len(n_tokens), numbers)
 
-    documents = tables.raw_corpus.read(shard, ["doc_id", "source", "text"])
-    frame = frames.chunks_frame(
-        shard, _chunked(documents, pipeline.chunker()), version or "", pipeline.chunking_version
-    )
-    tables.chunks.publish(shard, frame, standing, rewrite=force)
+    documents = _sound_rows(tables, tables.raw_corpus, shard)
+    version = staleness.chunks_version(_content_version(documents), pipeline.chunking_version)
+    frame = frames.chunks_frame(shard, _chunked(documents, pipeline.chunker()), version or "")
+    tables.chunks.publish(shard, frame, standing, rewrite=force, fence=pipeline.fence(shard))
     return Outcome(
         shard,
         "chunks",
@@ -128,40 +130,39 @@ def embed_shard(
     """
     tables = pipeline.tables
     standing = tables.embeddings.states().get(shard)
-    version = staleness.embeddings_version(tables.chunks.states().get(shard), pipeline.fingerprint)
-    if _is_done(standing, version) and not force:
+    state = staleness.content_of(tables.chunks.states().get(shard))
+    if _is_done(standing, staleness.embeddings_version(state, pipeline.fingerprint)) and not force:
         chunks = tables.chunks.read(shard, ["chunk_id"])
-        rows = tables.embeddings.read(shard, ["chunk_id", "embedding", "fingerprint"])
-        findings = _findings(shard, pipeline, chunks, rows)
+        rows = tables.embeddings.read(shard)
+        damaged = rows["chunk_id"].filter(~is_sound(rows))
+        findings = _findings(shard, pipeline, chunks, rows, damaged)
         return Outcome(shard, "embeddings", False, rows.height, {}, findings)
 
-    chunks = tables.chunks.read(shard, ["chunk_id", "doc_id", "text_hash", "n_tokens", "token_ids"])
-    known = _reusable(shard, pipeline) if not force else _no_vectors()
+    chunks = _sound_rows(tables, tables.chunks, shard)
     texts = chunks.unique("text_hash", keep="first", maintain_order=True)
+    known = vectors_at_hand(shard, pipeline) if not force else no_vectors()
     missing = texts.join(known, on="text_hash", how="anti", maintain_order="left")
-    stats = EncodeStats()
+    new, stats = no_vectors(), EncodeStats()
     provenance: dict[str, object] = {}
     if missing.height:
         encoder = load_encoder()
-        _prove_token_ids(shard, pipeline, encoder)
-        vectors, stats = encode_all(
-            encoder,
-            TokenRows.from_series(missing["token_ids"]),
-            pipeline.batch_budget(encoder),
-            on_tokens,
-        )
-        pipeline.remember_budget(encoder, stats)
-        new = pl.DataFrame({"text_hash": missing["text_hash"], "embedding": vectors})
-        known = pl.concat([known, new.with_columns(pl.col("embedding").arr.to_list())])
+        _prove_token_ids(chunks, pipeline, encoder)
+        new, stats = _embedded(shard, missing, pipeline, encoder, on_tokens, save=not force)
         provenance = {"device": encoder.device, "precision": encoder.precision}
     numbers = _embed_numbers(chunks, missing, stats)
     rows = frames.embeddings_frame(
-        shard, chunks, known, pipeline.fingerprint, provenance | numbers, version or ""
+        shard,
+        chunks,
+        pl.concat([known, new]),
+        pipeline.fingerprint,
+        provenance | numbers,
+        staleness.embeddings_version(_content_version(chunks), pipeline.fingerprint) or "",
     )
     findings = _findings(shard, pipeline, chunks, rows)
     _refuse_bad_vectors(findings)
     pipeline.model.verify_unchanged()
-    tables.embeddings.publish(shard, rows, standing, rewrite=force)
+    tables.embeddings.publish(shard, rows, standing, rewrite=force, fence=pipeline.fence(shard))
+    tables.checkpoints.clear(CheckpointKey(shard, pipeline.fingerprint))
     return Outcome(shard, "embeddings", True, rows.height, numbers, findings)
 
 
@@ -181,7 +182,9 @@ def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) 
     frame = frames.quality_metrics_frame(
         shard, metrics, fingerprint, datetime.now(UTC), version or ""
     )
-    tables.quality_metrics.publish(shard, frame, standing, rewrite=force)
+    tables.quality_metrics.publish(
+        shard, frame, standing, rewrite=force, fence=pipeline.fence(shard)
+    )
     findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
     return Outcome(shard, "quality_metrics", True, frame.height, metrics, findings)
 
@@ -217,27 +220,50 @@ def _chunked_group(
         yield doc_id, source, text, found
 
 
-def _reusable(shard: str, pipeline: OpenedPipeline) -> pl.DataFrame:
-    """Vectors (text_hash, embedding) that stand under this fingerprint, each text once.
-
-    A row whose checksum does not match its vector was damaged on disk and is embedded again.
-    """
-    rows = pipeline.tables.embeddings.read(
-        shard, ["chunk_id", "text_hash", "embedding", "fingerprint", "checksum"]
-    ).filter(pl.col("fingerprint") == pipeline.fingerprint)
-    sound = rows.filter(frames.row_checksums(rows) == rows["checksum"])
-    return sound.select("text_hash", "embedding").unique("text_hash", keep="first")
+def _sound_rows(tables: Tables, table: ShardTable, shard: str) -> pl.DataFrame:
+    """A shard's rows, proved to be as they were written: damage must not spread downstream."""
+    return sound_or_refused(table.read(shard), f"shard {shard} in {table.uri}", tables.root)
 
 
-def _no_vectors() -> pl.DataFrame:
-    return pl.DataFrame(schema={"text_hash": pl.String, "embedding": pl.List(pl.Float32)})
+def _content_version(rows: pl.DataFrame) -> str | None:
+    """What the rows that were read are, whatever stands in the table by now; None for no rows."""
+    return None if rows.is_empty() else constant(rows, "content_version")
 
 
-def _prove_token_ids(shard: str, pipeline: OpenedPipeline, encoder: Encoder) -> None:
+def _embedded(
+    shard: str,
+    texts: pl.DataFrame,
+    pipeline: OpenedPipeline,
+    encoder: Encoder,
+    on_tokens: OnTokens,
+    *,
+    save: bool,
+) -> tuple[pl.DataFrame, EncodeStats]:
+    """Vectors (text_hash, embedding) of texts, saved to the checkpoints as they come."""
+    saver = CheckpointSaver(shard, pipeline, texts["text_hash"]) if save else None
+    lengths = texts["n_tokens"].to_numpy()
+
+    def on_batch(rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        on_tokens(int(lengths[rows].sum()))
+        if saver is not None:
+            saver.add(rows, vectors)
+
+    vectors, stats = encode_all(
+        encoder,
+        TokenRows.from_series(texts["token_ids"]),
+        pipeline.batch_budget(encoder),
+        on_batch,
+    )
+    pipeline.remember_budget(encoder, stats)
+    embedding = pl.Series("embedding", vectors).arr.to_list()
+    return pl.DataFrame({"text_hash": texts["text_hash"], "embedding": embedding}), stats
+
+
+def _prove_token_ids(chunks: pl.DataFrame, pipeline: OpenedPipeline, encoder: Encoder) -> None:
     """Raise InputError if the stored ids are not what the loaded model makes of the texts."""
-    chunks = pipeline.tables.chunks.read(shard, ["chunk_id", "text", "token_ids"])
-    for chunk_id, text, ids in chunks.sample(
-        min(_PROVED_CHUNKS, chunks.height), seed=0
+    sample = chunks.sample(min(_PROVED_CHUNKS, chunks.height), seed=0)
+    for shard, chunk_id, text, ids in sample.select(
+        "shard", "chunk_id", "text", "token_ids"
     ).iter_rows():
         if encoder.token_ids(text) != ids:
             raise InputError(
@@ -267,7 +293,11 @@ def _embed_numbers(
 
 
 def _findings(
-    shard: str, pipeline: OpenedPipeline, chunks: pl.DataFrame, rows: pl.DataFrame
+    shard: str,
+    pipeline: OpenedPipeline,
+    chunks: pl.DataFrame,
+    rows: pl.DataFrame,
+    damaged: pl.Series | None = None,
 ) -> tuple[Finding, ...]:
     return blocking_findings(
         shard,
@@ -276,6 +306,7 @@ def _findings(
         dimension=pipeline.dimension,
         fingerprint=pipeline.fingerprint,
         unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
+        damaged=damaged,
     )
 
 
@@ -294,9 +325,7 @@ def _measured(shard: str, pipeline: OpenedPipeline) -> tuple[dict[str, float], s
     raw, rejected = tables.raw_corpus.states().get(shard), tables.rejected.states().get(shard)
     state = tables.embeddings.states()[shard]
     chunks = tables.chunks.read(shard, ["chunk_id", "doc_id", "text_hash", "n_tokens"])
-    rows = tables.embeddings.read(
-        shard, ["chunk_id", "text_hash", "embedding", "fingerprint", "provenance"]
-    )
+    rows = _sound_rows(tables, tables.embeddings, shard)
     made = json.loads(rows["provenance"][0])
     run_numbers = {name: made[name] for name in _RUN_NUMBERS if name in made}
     counts = _ingest_numbers(raw.n_rows if raw else 0, rejected.n_rows if rejected else 0)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -16,7 +17,8 @@ class ProgressBar:
     with the tokens embedded, which is where the time goes.
     """
 
-    def __init__(self, n_bytes: Mapping[str, int]) -> None:
+    def __init__(self, n_bytes: Mapping[str, int], started_at: datetime | None = None) -> None:
+        self.started_at = started_at
         self.outcomes: dict[tuple[str, str], Outcome] = {}
         self.failures: dict[str, tuple[str, str]] = {}
         self._n_bytes = n_bytes

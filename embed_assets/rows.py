@@ -2,11 +2,14 @@
 
 Readers may rely on these names. Columns may be added, never renamed or retyped.
 
+Every row carries `checksum`, from which damage on disk is told (`digests.row_checksums`).
+
 Two columns stand on every row of every shard-partitioned table and make a rerun cheap:
 `input_version` digests all that the shard's rows were made from, `content_version` digests the
-rows themselves. A stage is stale exactly when the `input_version` it would write differs from
-the one that stands. Both are constant within a shard, so Delta's file statistics carry them and
-the state of 10,000 shards is read from the log without opening a data file.
+rows themselves (`digests.rows_digest`). A stage is stale exactly when the `input_version` it would
+write differs from the one that stands. Both are constant within a shard, so Delta's file
+statistics carry them and the state of 10,000 shards is read from the log without opening a data
+file.
 """
 
 import polars as pl
@@ -14,7 +17,8 @@ import polars as pl
 #: Every table but the manifest is partitioned by this column.
 SHARD = "shard"
 
-_VERSIONS = {"input_version": pl.String(), "content_version": pl.String()}
+_CHECKSUM = {"checksum": pl.Int64()}
+_VERSIONS = {**_CHECKSUM, "input_version": pl.String(), "content_version": pl.String()}
 
 #: The manifest: which part of which file belongs to which shard. `start` and `end` are bytes, or
 #: rows for Parquet; `version` changes whenever the file does; `corpus` is where the files are.
@@ -27,6 +31,7 @@ SHARDS = pl.Schema(
         "n_bytes": pl.Int64(),
         "version": pl.String(),
         "corpus": pl.String(),
+        **_CHECKSUM,
     }
 )
 
@@ -83,7 +88,6 @@ EMBEDDINGS = pl.Schema(
         "text_hash": pl.String(),
         "embedding": pl.List(pl.Float32()),
         "fingerprint": pl.String(),
-        "checksum": pl.Int64(),
         "provenance": pl.String(),
         **_VERSIONS,
     }
@@ -100,7 +104,21 @@ QUALITY_METRICS = pl.Schema(
     }
 )
 
-#: What each fingerprint in `embeddings` means: the settings that made those vectors, as JSON.
+#: New vectors of shards that are not done: what a killed run leaves for the next one. Partitioned
+#: by fingerprint too. A vector is a pure function of fingerprint and text, so a row is never wrong.
+CHECKPOINTS = pl.Schema(
+    {
+        SHARD: pl.String(),
+        "fingerprint": pl.String(),
+        "text_hash": pl.String(),
+        "embedding": pl.List(pl.Float32()),
+        **_CHECKSUM,
+    }
+)
+
+#: What each fingerprint in `embeddings` means: the settings that made those vectors, as JSON. The
+#: row with the latest `created_at` is the configuration in force: `reading_version` and
+#: `chunking_version` are its other parts, and runs that `started_at` an earlier time are fenced.
 FINGERPRINTS = pl.Schema(
     {
         "fingerprint": pl.String(),
@@ -108,11 +126,15 @@ FINGERPRINTS = pl.Schema(
         "settings": pl.String(),
         "format_version": pl.Int64(),
         "created_at": pl.Datetime("us", "UTC"),
+        "reading_version": pl.String(),
+        "chunking_version": pl.String(),
+        "started_at": pl.Datetime("us", "UTC"),
+        **_CHECKSUM,
     }
 )
 
 #: Raised when a release changes the tables so that an older one would misread them.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 SHARD_TABLES = {
     "raw_corpus": RAW_CORPUS,

@@ -130,6 +130,11 @@ class PipelineSettings(BaseModel):
         description="Token budget of one batch, padding included. "
         "Default: 2048 on a CPU, 65536 on CUDA.",
     )
+    checkpoint_seconds: float = Field(
+        60,
+        ge=0,
+        description="How often new vectors of a shard in work are saved: what a kill can cost.",
+    )
     shards_per_run: int = Field(
         10, gt=0, description="Shards that one Dagster run takes, sharing one loaded model."
     )

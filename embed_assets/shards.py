@@ -9,6 +9,7 @@ from itertools import pairwise
 import polars as pl
 
 from embed_assets import rows
+from embed_assets.checksums import with_checksums
 from embed_assets.digests import digest_of
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -138,12 +139,12 @@ def manifest_frame(manifest: Sequence[Assignment], corpus: str) -> pl.DataFrame:
         "version": [piece.version for piece in pieces],
         "corpus": [corpus] * len(pieces),
     }
-    return pl.DataFrame(columns, schema=rows.SHARDS)
+    return with_checksums(pl.DataFrame(columns), rows.SHARDS)
 
 
 def from_manifest(frame: pl.DataFrame) -> list[Assignment]:
     """The inverse of `manifest_frame`. Raises ValueError on a key that `check_key` refuses."""
-    wanted = frame.select(name for name in rows.SHARDS.names() if name != "corpus")
+    wanted = frame.select(rows.SHARD, "source", "start", "end", "n_bytes", "version")
     return [Assignment(check_key(shard), Piece(*piece)) for shard, *piece in wanted.iter_rows()]
 
 

@@ -30,14 +30,19 @@ def no_documents_version(ingest: str) -> str:
     return digest("no documents", ingest)
 
 
-def chunks_version(raw: ShardState | None, chunking_version: str) -> str | None:
+def content_of(state: ShardState | None) -> str | None:
+    """The content_version of what stands; None where nothing does."""
+    return None if state is None else state.content_version
+
+
+def chunks_version(raw_content: str | None, chunking_version: str) -> str | None:
     """What chunks is made from; None where there is nothing to chunk."""
-    return None if raw is None else digest("chunks", raw.content_version, chunking_version)
+    return None if raw_content is None else digest("chunks", raw_content, chunking_version)
 
 
-def embeddings_version(chunks: ShardState | None, fingerprint: str) -> str | None:
+def embeddings_version(chunks_content: str | None, fingerprint: str) -> str | None:
     """What embeddings is made from; None where there is nothing to embed."""
-    return None if chunks is None else digest("embeddings", chunks.content_version, fingerprint)
+    return None if chunks_content is None else digest("embeddings", chunks_content, fingerprint)
 
 
 def metrics_version(embeddings: ShardState | None) -> str | None:
@@ -65,8 +70,8 @@ def first_stale_stage(
         new = raw is None and states["rejected"] is None
         return Stale("raw_corpus", "new" if new else "its files or how they are read changed")
     expected = {
-        "chunks": (chunks, chunks_version(raw, chunking_version)),
-        "embeddings": (embeddings, embeddings_version(chunks, fingerprint)),
+        "chunks": (chunks, chunks_version(content_of(raw), chunking_version)),
+        "embeddings": (embeddings, embeddings_version(content_of(chunks), fingerprint)),
         "quality_metrics": (metrics, metrics_version(embeddings)),
     }
     reasons = {

@@ -77,11 +77,9 @@ def run(
 ) -> list[Outcome]:
     """One whole run, as a new process would do it."""
     pipeline = OpenedPipeline(settings)
-    pipeline.check_fits()
+    pipeline.prepare()
     pipeline.plan()
     shards = sorted(pipeline.pieces) if force else list(pipeline.stale_shards())
-    if shards:
-        pipeline.register_fingerprint()
     return [outcome for shard in shards for outcome in run_shard(shard, pipeline, encoder, force)]
 
 

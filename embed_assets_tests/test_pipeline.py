@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from embed_assets.digests import vector_checksums
+from embed_assets.checksums import row_checksums
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.fingerprints import recorded_settings
 from embed_assets.opened_pipeline import OpenedPipeline
@@ -120,9 +120,7 @@ def test_vectors_are_those_that_sentence_transformers_gives_for_the_chunk_text(
 def test_stored_checksums_prove_the_rows(settings: PipelineSettings) -> None:
     run(settings)
     rows = read(settings, "embeddings")
-    matrix = rows["embedding"].list.to_array(32).to_numpy()
-    checksums = vector_checksums(rows["chunk_id"], rows["text_hash"], matrix)
-    assert rows["checksum"].to_list() == checksums.tolist()
+    assert rows["checksum"].to_list() == row_checksums(rows).tolist()
 
 
 def test_the_same_corpus_gives_the_same_rows_anywhere(
@@ -148,7 +146,7 @@ def test_running_again_writes_nothing_and_loads_no_model(settings: PipelineSetti
         raise AssertionError("there is nothing to embed")
 
     pipeline = OpenedPipeline(settings)
-    pipeline.register_fingerprint()
+    pipeline.claim()
     for shard in pipeline.pieces:
         outcomes = [
             ingest_shard(shard, pipeline),
@@ -306,7 +304,8 @@ def test_force_computes_everything_again_with_the_same_result(
     n_shards = rows["shard"].n_unique()
     for table in SHARD_TABLES:
         assert after[table] == before[table] + n_shards
-    assert read(settings, "embeddings").drop("provenance").equals(rows.drop("provenance"))
+    of_the_run = ("provenance", "checksum", "content_version")
+    assert read(settings, "embeddings").drop(of_the_run).equals(rows.drop(of_the_run))
 
 
 def test_new_chunking_reuses_no_vector_under_another_fingerprint(
@@ -336,7 +335,7 @@ def test_a_new_model_replaces_vectors_shard_by_shard_and_old_ones_stay_readable(
     stale = pipeline.stale_shards()
     assert set(stale) == set(old["shard"])
     first, *others = sorted(stale)
-    pipeline.register_fingerprint()
+    pipeline.claim()
     encoder = WatchedEncoder(pipeline.encoder())
     run_shard(first, pipeline, encoder)
     rows = read(changed, "embeddings")
@@ -376,7 +375,7 @@ def test_a_model_that_never_gave_a_vector_is_in_nobodys_way(
     """The first run failed in the model; the next, with another one, must not be refused."""
     failed = OpenedPipeline(settings.model_copy(update={"model": str(wide_bert)}))
     failed.plan()
-    failed.register_fingerprint()
+    failed.claim()
     run(settings)
     recorded = open_delta_tables(settings.tables).fingerprints.read().frame
     assert recorded["dimension"].to_list() == [32]
@@ -390,7 +389,7 @@ def test_tables_of_a_newer_version_are_refused(settings: PipelineSettings) -> No
     newer = snapshot.frame.with_columns(format_version=pl.lit(FORMAT_VERSION + 1))
     table.replace(newer.cast(FINGERPRINTS), snapshot, 2)
     before = versions(settings)
-    with pytest.raises(InputError, match="have format 2, this version writes 1; upgrade"):
+    with pytest.raises(InputError, match="have format 3, this version writes 2; upgrade"):
         run(settings)
     assert versions(settings) == before
 
@@ -543,7 +542,7 @@ def test_new_reading_settings_read_again_and_embed_only_new_text(
     run(settings)
     titled = settings.model_copy(update={"title_column": "name"})
     outcomes = run(titled, encoder=watched)
-    assert [outcome.written for outcome in outcomes] == [True, False, False, False]
+    assert [outcome.written for outcome in outcomes] == [True, True, False, False]
     assert read(titled, "raw_corpus")["title"].unique().to_list() == ["A"]
     assert watched.n_texts == 0
 
@@ -564,11 +563,11 @@ def test_runs_that_note_one_fingerprint_at_once_both_succeed(
 
     def overtaken(*arguments: object) -> None:
         monkeypatch.undo()
-        rival.register_fingerprint()
+        rival.claim()
         replace(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(table, "replace", overtaken)
-    pipeline.register_fingerprint()
+    pipeline.claim()
     assert list(recorded_settings(pipeline.tables)) == [pipeline.fingerprint]
 
 

@@ -70,7 +70,7 @@ def test_half_way_to_a_new_model_only_its_vectors_are_compared(
     folder = bert_model(tmp_path / "new-model", pooling="cls")
     new = OpenedPipeline(settings.model_copy(update={"model": str(folder)}))
     done = min(new.pieces)
-    new.register_fingerprint()
+    new.claim()
     run_shard(done, new)
     chunk = read(settings, "chunks").filter(pl.col("shard") == done).row(0, named=True)
     hits = search(new.tables, chunk["text"], 500, "cpu")

@@ -18,8 +18,10 @@ def state(input_version: str | None, content_version: str) -> ShardState:
 
 
 RAW: Final = state(INGEST, "raw-content")
-CHUNKS: Final = state(staleness.chunks_version(RAW, CHUNKING), "chunks-content")
-EMBEDDINGS: Final = state(staleness.embeddings_version(CHUNKS, FINGERPRINT), "vectors")
+CHUNKS: Final = state(staleness.chunks_version(RAW.content_version, CHUNKING), "chunks-content")
+EMBEDDINGS: Final = state(
+    staleness.embeddings_version(CHUNKS.content_version, FINGERPRINT), "vectors"
+)
 METRICS: Final = state(staleness.metrics_version(EMBEDDINGS), "metrics")
 DONE: Final[dict[str, ShardState | None]] = {
     "raw_corpus": RAW,

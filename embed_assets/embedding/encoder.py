@@ -16,6 +16,10 @@ from embed_assets.errors import InputError
 log = logging.getLogger(__name__)
 
 
+#: Gets the rows (n,) of a batch and their vectors (n, dimension), once they are computed.
+OnBatch = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
+
+
 class DeviceOutOfMemory(Exception):
     """The device had no room for a batch; a smaller one may fit."""
 
@@ -72,12 +76,12 @@ def encode_all(
     encoder: Encoder,
     tokens: TokenRows,
     max_tokens_per_batch: int,
-    on_batch: Callable[[int], None] = lambda n_tokens: None,
+    on_batch: OnBatch = lambda rows, vectors: None,
 ) -> tuple[NDArray[np.float32], EncodeStats]:
     """Vectors (n_rows, dimension) in row order, and what they cost.
 
     Out of memory halves the token budget for what is left. The budget that worked is in the
-    stats, for the caller to start from next time. `on_batch` gets each batch's token count.
+    stats, for the caller to start from next time. `on_batch` sees each batch as it is done.
     Raises InputError if a single text does not fit on the device.
     """
     stats = EncodeStats(max_tokens_per_batch=max_tokens_per_batch)
@@ -99,11 +103,10 @@ def encode_all(
                 f"expected {(len(batch.rows), encoder.dimension)}"
             )
         vectors[batch.rows] = encoded
-        n_tokens = int(lengths[batch.rows].sum())
-        stats.n_tokens += n_tokens
+        stats.n_tokens += int(lengths[batch.rows].sum())
         stats.n_padded_tokens += batch.n_padded_tokens
         stats.n_batches += 1
-        on_batch(n_tokens)
+        on_batch(batch.rows, encoded)
     stats.seconds = time.perf_counter() - started
     return vectors, stats
 

@@ -15,6 +15,7 @@ from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.check_results import check_results, check_specs
 from embed_assets.orchestration.corpus_assets import (
     CORPUS_CHECKS,
+    opened,
     or_fail,
     quality_report_asset,
     shards_asset,
@@ -53,7 +54,7 @@ class StageConfig(dg.Config):
 def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.AssetsDefinition]:
     """All assets of a pipeline, keyed `<name>/<table>`."""
     return [
-        shards_asset(settings),
+        shards_asset(settings, observer),
         _stage_asset(
             settings,
             "raw_corpus",
@@ -94,8 +95,8 @@ def _stage_asset(
         retry_policy=_retries(observer),
     )
     def stage_asset(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
-        pipeline = OpenedPipeline(settings)
-        or_fail(pipeline.check_fits)
+        pipeline = opened(settings, context, observer)
+        or_fail(pipeline.prepare)
         outcomes = run_shards(
             context, stage, partial(run, pipeline=pipeline, force=config.force), observer
         )
@@ -124,9 +125,8 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
     )
     def embeddings(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
         resource: GpuResource = getattr(context.resources, gpu)
-        pipeline = OpenedPipeline(resource.located(settings))
-        or_fail(pipeline.check_fits)
-        or_fail(pipeline.register_fingerprint)
+        pipeline = opened(resource.located(settings), context, observer)
+        or_fail(pipeline.prepare)
         outcomes = run_shards(
             context,
             "embeddings",
@@ -165,7 +165,8 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
     def quality_metrics(
         context: dg.AssetExecutionContext, config: StageConfig
     ) -> dg.MaterializeResult:
-        pipeline = OpenedPipeline(settings)
+        pipeline = opened(settings, context, observer)
+        or_fail(pipeline.prepare)
         outcomes = run_shards(
             context,
             "quality_metrics",

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -34,7 +35,9 @@ _INTERRUPTED = 130
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) -> int:
+def run_pipeline(
+    settings: PipelineSettings, *, is_declared: bool, force: bool, started_at: datetime
+) -> int:
     """Bring a pipeline's tables up to date. Returns the exit code: 0 done, 1 some shards failed,
     130 interrupted.
 
@@ -42,9 +45,10 @@ def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) 
     line has no assets in the UI, so its runs are kept in memory alone.
     """
     quiet_libraries()
-    pipeline = OpenedPipeline(settings)
+    pipeline = OpenedPipeline(settings, started_at=started_at)
     pipeline.check_fits()
     plan = pipeline.plan()
+    pipeline.claim()
     stale = pipeline.stale_shards()
     work = sorted(pipeline.pieces) if force else list(stale)
     print_plan(settings, plan, work)
@@ -52,7 +56,7 @@ def run_pipeline(settings: PipelineSettings, *, is_declared: bool, force: bool) 
         print_nothing_to_do(pipeline)
         return 0
     n_bytes = {s: sum(piece.n_bytes for piece in pipeline.pieces[s]) for s in work}
-    bar = ProgressBar(n_bytes)
+    bar = ProgressBar(n_bytes, started_at)
     with open_instance() if is_declared else dg.DagsterInstance.ephemeral() as instance:
         definitions = build_pipeline(settings, observer=bar)
         runner = _Runner(settings, definitions, instance, force)

@@ -1,6 +1,7 @@
 """The assets of one pipeline that stand for the corpus as a whole: shards and quality_report."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import dagster as dg
@@ -10,11 +11,13 @@ from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.check_results import check_results, check_specs
 from embed_assets.orchestration.metadata import definition_metadata
+from embed_assets.orchestration.observer import Observer
 from embed_assets.orchestration.partitions import register_shards
 from embed_assets.quality.checks import WARNING_CHECKS
 from embed_assets.quality.report import report_markdown
 from embed_assets.rows import SHARDS
 from embed_assets.settings import PipelineSettings
+from embed_assets.tables.table import Superseded
 
 T = TypeVar("T")
 
@@ -22,7 +25,7 @@ T = TypeVar("T")
 CORPUS_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k == "shards_near_centroid"}
 
 
-def shards_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
+def shards_asset(settings: PipelineSettings, observer: Observer) -> dg.AssetsDefinition:
     """The manifest; materialising it looks for new, changed and deleted files."""
     uri = OpenedPipeline(settings).tables.manifest.uri
 
@@ -38,9 +41,10 @@ def shards_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
         metadata=definition_metadata(f"{settings.name}.shards", uri, SHARDS),
     )
     def shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        pipeline = OpenedPipeline(settings)
+        pipeline = opened(settings, context, observer)
         or_fail(pipeline.check_fits)
         plan = or_fail(pipeline.plan)
+        or_fail(pipeline.claim)
         register_shards(context.instance, settings.name, pipeline.pieces)
         return dg.MaterializeResult(
             metadata={
@@ -90,9 +94,22 @@ def quality_report_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
     return quality_report
 
 
+def opened(
+    settings: PipelineSettings, context: dg.AssetExecutionContext, observer: Observer
+) -> OpenedPipeline:
+    """The pipeline, for a run that began when Dagster says, or the command that watches it."""
+    if observer.started_at is not None:
+        return OpenedPipeline(settings, started_at=observer.started_at)
+    record = context.instance.get_run_record_by_id(context.run.run_id)
+    began = record.start_time if record else None
+    return OpenedPipeline(
+        settings, started_at=datetime.fromtimestamp(began, UTC) if began else None
+    )
+
+
 def or_fail(work: Callable[[], T]) -> T:
-    """The work's result; an InputError becomes a failure that Dagster shows and does not retry."""
+    """The work's result; what is the input's fault, or another run's, fails without a retry."""
     try:
         return work()
-    except InputError as error:
+    except (InputError, Superseded) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error

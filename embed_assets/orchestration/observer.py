@@ -1,6 +1,7 @@
 """What the command line wants to hear while assets run in its own process."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from embed_assets.pipeline import Outcome
@@ -8,6 +9,11 @@ from embed_assets.pipeline import Outcome
 
 class Observer(Protocol):
     """Hears about the work as it goes on. In the Dagster UI nobody listens: events say it all."""
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the command began that the runs belong to; None if each run stands for itself."""
+        ...
 
     def stage_started(self, stage: str, shards: Sequence[str]) -> None:
         """A stage begins for these shards."""
@@ -28,6 +34,8 @@ class Observer(Protocol):
 
 class Silent:
     """Hears nothing."""
+
+    started_at: datetime | None = None
 
     def stage_started(self, stage: str, shards: Sequence[str]) -> None:
         """Ignore."""

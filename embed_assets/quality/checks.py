@@ -23,6 +23,7 @@ BLOCKING_CHECKS: Final[Mapping[str, str]] = {
     "norms_right": "Vectors have length 1 where the model normalises, and none is zero.",
     "one_dimension": "All vectors have the model's dimension.",
     "one_fingerprint": "All vectors were made by the model and settings of this pipeline.",
+    "rows_as_written": "Every row is as it was written: nothing damaged it on disk.",
 }
 WARNING_CHECKS: Final[Mapping[str, str]] = {
     "few_duplicates": "The share of repeated chunk texts is within max_duplicate_share.",
@@ -59,11 +60,13 @@ def blocking_findings(
     dimension: int,
     fingerprint: str,
     unit_length: bool,
+    damaged: pl.Series | None = None,
 ) -> tuple[Finding, ...]:
     """One finding for each of BLOCKING_CHECKS, in that order.
 
     `chunks` needs chunk_id; `embeddings` needs chunk_id, embedding and fingerprint. The rest is
     what the encoder promises: vector length, fingerprint, and whether vectors have length 1.
+    `damaged` are the chunk ids of rows whose checksum does not match; none for rows just made.
     """
     return (
         one_vector_per_chunk(shard, chunks, embeddings),
@@ -71,6 +74,7 @@ def blocking_findings(
         norms_right(shard, embeddings, unit_length=unit_length),
         one_dimension(shard, embeddings, dimension),
         one_fingerprint(shard, embeddings, fingerprint),
+        rows_as_written(shard, embeddings, damaged),
     )
 
 
@@ -126,6 +130,13 @@ def one_fingerprint(shard: str, embeddings: pl.DataFrame, fingerprint: str) -> F
     detail = f"{bad.height} vectors have fingerprints such as {others}, expected {fingerprint}"
     good = f"all vectors have fingerprint {fingerprint}"
     return _finding("one_fingerprint", shard, bad["chunk_id"], detail, good)
+
+
+def rows_as_written(shard: str, embeddings: pl.DataFrame, damaged: pl.Series | None) -> Finding:
+    """No row's checksum differs from what its values give."""
+    bad = damaged if damaged is not None else pl.Series(dtype=pl.String)
+    detail = f"{len(bad)} of {embeddings.height} rows were changed since they were written"
+    return _finding("rows_as_written", shard, bad, detail, f"{embeddings.height} rows as written")
 
 
 def warning_findings(

@@ -1,24 +1,113 @@
 """Open, create and scan Delta tables; what a disk or a store does wrong becomes an InputError."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import unquote
 
 import polars as pl
-from deltalake import DeltaTable
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from embed_assets.errors import InputError
 from embed_assets.rows import SHARD
+from embed_assets.tables.durable import sync_commit, writing_files
 
 T = TypeVar("T")
+
+#: Statistics in the log: what the state of a shard is read from, and never any corpus text.
+STATISTICS = ("input_version", "content_version", "fingerprint")
+
+# The default of 15 ran out under 8 writers on 8 shards of one table.
+_COMMIT_RETRIES = 100
+# A dictionary and statistics cost 20% of the write and help no reader: ids are digests in no
+# order. What statistics would say of texts has no place in a log, either.
+_PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+_WRITER = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
+    default_column_properties=ColumnProperties(statistics_enabled="NONE"),
+    column_properties={
+        "embedding.list.element": _PLAIN,
+        "token_ids.list.element": _PLAIN,
+        "text": _PLAIN,
+        **{name: ColumnProperties(statistics_enabled="CHUNK") for name in STATISTICS},
+    },
+)
 
 # Characters of a local path that delta-rs 1.6 cannot take: it panics, or writes somewhere else.
 _UNUSABLE = re.compile(r"[\[\]^|\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 
-# Statistics in the log: what the state of a shard is read from, and never any corpus text.
-_STATISTICS = ("input_version", "content_version", "fingerprint")
+
+class DeltaFolder:
+    """Where a table is and what it looks like; created on the first write."""
+
+    def __init__(self, uri: str, schema: pl.Schema, keys: Sequence[str] = ()) -> None:
+        self._uri = uri
+        self._schema = schema
+        self._keys = list(keys)
+
+    @property
+    def uri(self) -> str:
+        """Folder or URI of the Delta table."""
+        return self._uri
+
+    def opened(self) -> DeltaTable:
+        """A handle on the current version of the table, which exists from now on."""
+        return open_table(self._uri) or create_table(self._uri, self._schema, self._keys)
+
+
+def commit(
+    table: DeltaTable,
+    uri: str,
+    frame: pl.DataFrame,
+    *,
+    predicate: str | None = None,
+    append: bool = False,
+    transactions: Sequence[Transaction] = (),
+) -> None:
+    """Replace the rows that meet a predicate, or all, or `append`, in one atomic commit.
+
+    The commit is on the disk when this returns, and the handle at its version.
+    Raises CommitFailedError if a commit since the handle was loaded stands against this one, and
+    InputError for what the disk or store refuses.
+    """
+    with writing(uri):
+        properties = CommitProperties(
+            max_commit_retries=_COMMIT_RETRIES, app_transactions=list(transactions)
+        )
+        if append:
+            write_deltalake(
+                table,
+                frame,
+                mode="append",
+                writer_properties=_WRITER,
+                commit_properties=properties,
+            )
+        else:
+            write_deltalake(
+                table,
+                frame,
+                mode="overwrite",
+                predicate=predicate,
+                writer_properties=_WRITER,
+                commit_properties=properties,
+            )
+        sync_commit(table, uri)
+
+
+def equals(column: str, value: str) -> str:
+    """A Delta predicate; quotes in the value cannot end it."""
+    quoted = value.replace("'", "''")
+    return f"{column} = '{quoted}'"
 
 
 def scan_rows(
@@ -31,21 +120,28 @@ def scan_rows(
     # polars' own reader does without: it takes "my%20notes" for the folder's name (polars #20944),
     # any folder named "a=b" above the table for a partition, and a truncated file ends the process
     # with a panic that no `except Exception` sees.
-    is_partitioned = bool(table.metadata().partition_columns)
-    prune = [(SHARD, "=", shard)] if is_partitioned and shard is not None else None
-    stored = {name: kind for name, kind in schema.items() if not (is_partitioned and name == SHARD)}
+    keys = table.metadata().partition_columns
+    prune = [(SHARD, "=", shard)] if keys and shard is not None else None
+    files = [unquote(file) for file in table.file_uris(file_pruning_predicate=prune)]
+    return scan_files(files, schema, keys)
+
+
+def scan_files(files: Sequence[str], schema: pl.Schema, keys: Sequence[str]) -> pl.LazyFrame:
+    """Local Parquet files of one table, the partition columns `keys` taken from their paths."""
     frame = pl.scan_parquet(
-        [unquote(file) for file in table.file_uris(file_pruning_predicate=prune)],
-        schema=stored,
+        list(files),
+        schema={name: kind for name, kind in schema.items() if name not in keys},
         glob=False,
         hive_partitioning=False,
         missing_columns="insert",
         extra_columns="ignore",
         include_file_paths="_file",
     )
-    if is_partitioned:
-        key = pl.col("_file").str.extract(rf"[/\\]{SHARD}=([^/\\]+)[/\\][^/\\]+$")
-        frame = frame.with_columns(key.alias(SHARD))
+    for key in keys:
+        value = pl.col("_file").str.extract(
+            rf"[/\\]{key}=([^/\\]+)[/\\](?:[^/\\]+=[^/\\]+[/\\])?[^/\\]+$"
+        )
+        frame = frame.with_columns(value.alias(key))
     return frame.select(schema.names())
 
 
@@ -69,34 +165,37 @@ def open_table(uri: str) -> DeltaTable | None:
         raise InputError(f"the table at {uri} cannot be opened: {_first_line(error)}") from error
 
 
-def create_table(uri: str, schema: pl.Schema, partition_by: list[str] | None) -> DeltaTable:
+def create_table(uri: str, schema: pl.Schema, partition_by: list[str]) -> DeltaTable:
     """A handle on a new table, or on the one that somebody else created meanwhile."""
     # Created before the first write: creation by a first append fails in a race.
-    indexed = [name for name in schema.names() if name in _STATISTICS]
-    configuration = {"delta.dataSkippingStatsColumns": ",".join(indexed or schema.names()[:1])}
+    stored = [name for name in schema.names() if name not in partition_by]
+    indexed = [name for name in stored if name in STATISTICS] or stored[:1]
+    configuration = {"delta.dataSkippingStatsColumns": ",".join(indexed)}
     try:
-        return writing(
-            uri,
-            lambda: DeltaTable.create(
+        with writing(uri):
+            table = DeltaTable.create(
                 uri,
                 schema,
                 mode="ignore",
-                partition_by=partition_by,
+                partition_by=partition_by or None,
                 configuration=configuration,
-            ),
-        )
+            )
+            sync_commit(table, uri)
+            return table
     except CommitFailedError:
         # Somebody else created it just now.
-        table = open_table(uri)
-        if table is None:
+        table_there = open_table(uri)
+        if table_there is None:
             raise
-        return table
+        return table_there
 
 
-def writing(uri: str, write: Callable[[], T]) -> T:
-    """Run a write; what the disk or store refuses becomes an InputError that names the table."""
+@contextmanager
+def writing(uri: str) -> Iterator[None]:
+    """Within this, what the disk or store refuses becomes an InputError that names the table."""
     try:
-        return write()
+        with writing_files(uri):
+            yield
     except CommitFailedError:
         raise
     except (DeltaError, OSError) as error:

@@ -1,17 +1,22 @@
 """Tables in this process's memory, for tests and for trying things without a disk."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from embed_assets.rows import FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
 from embed_assets.shards import check_key
 from embed_assets.tables.table import (
+    CheckpointKey,
+    Fence,
     ShardState,
     Snapshot,
     Superseded,
     Tables,
     constant,
+    is_published,
+    no_fence,
     same_result,
 )
 
@@ -35,6 +40,7 @@ class InMemoryShardTable:
 
     def read(self, shard: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """A shard's rows."""
+        check_key(shard)
         frame = self._shards.get(shard, self._schema.to_frame())
         return frame.select(columns) if columns is not None else frame
 
@@ -45,14 +51,16 @@ class InMemoryShardTable:
         expected: ShardState | None,
         *,
         rewrite: bool = False,
+        fence: Fence = no_fence,
     ) -> None:
         """Replace the shard's rows; no rows remove the shard."""
         check_key(shard)
         if not frame.is_empty() and constant(frame, SHARD) != shard:
             raise ValueError(f"rows of shard {constant(frame, SHARD)} in a frame for {shard}")
+        fence()
         standing = self.states().get(shard)
         result = None if frame.is_empty() else _state(frame)
-        if same_result(standing, result) and not (rewrite and result):
+        if is_published(standing, result.versions if result else None) and not (rewrite and result):
             return
         if not same_result(standing, expected):
             raise Superseded(f"shard {shard} of {self._name} was published by another run")
@@ -79,6 +87,10 @@ class InMemoryWholeTable:
         """A name to show; nothing can be opened there."""
         return f"memory:{self._name}"
 
+    def version(self) -> int:
+        """The current version."""
+        return self._snapshot.version
+
     def read(self) -> Snapshot:
         """All rows at the current version."""
         return self._snapshot
@@ -88,6 +100,45 @@ class InMemoryWholeTable:
         if snapshot.version != self._snapshot.version:
             raise Superseded(f"{self._name} was replaced by another run meanwhile; run again")
         self._snapshot = Snapshot(frame, snapshot.version + 1, counter)
+
+
+class InMemoryCheckpoints:
+    """One growing frame."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rows = CHECKPOINTS.to_frame()
+        self._added: dict[CheckpointKey, datetime] = {}
+
+    @property
+    def uri(self) -> str:
+        """A name to show; nothing can be opened there."""
+        return f"memory:{self._name}"
+
+    def read(self, key: CheckpointKey) -> pl.DataFrame:
+        """All rows of a shard and fingerprint."""
+        return self._rows.filter(_of(key))
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Append rows."""
+        self._rows = pl.concat([self._rows, frame.select(CHECKPOINTS.names())])
+        for shard, fingerprint in frame.select("shard", "fingerprint").unique().iter_rows():
+            self._added[CheckpointKey(shard, fingerprint)] = datetime.now(UTC)
+
+    def clear(self, key: CheckpointKey) -> None:
+        """Remove the rows of a shard and fingerprint."""
+        check_key(key.shard)
+        self._rows = self._rows.filter(~_of(key))
+        self._added.pop(key, None)
+
+    def keys(self) -> dict[CheckpointKey, timedelta]:
+        """Every shard and fingerprint that has rows, and how long ago the newest were added."""
+        now = datetime.now(UTC)
+        return {key: now - added for key, added in self._added.items()}
+
+
+def _of(key: CheckpointKey) -> pl.Expr:
+    return (pl.col(SHARD) == key.shard) & (pl.col("fingerprint") == key.fingerprint)
 
 
 def _state(frame: pl.DataFrame) -> ShardState:
@@ -106,5 +157,6 @@ def in_memory_tables() -> Tables:
         root="memory:",
         manifest=InMemoryWholeTable("shards", SHARDS),
         fingerprints=InMemoryWholeTable("fingerprints", FINGERPRINTS),
+        checkpoints=InMemoryCheckpoints("checkpoints"),
         **shard_tables,
     )

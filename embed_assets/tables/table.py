@@ -1,7 +1,8 @@
 """What the pipeline asks of a store: publish a shard whole, know its state, read it back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 import polars as pl
@@ -27,6 +28,14 @@ def same_result(a: ShardState | None, b: ShardState | None) -> bool:
     return a is b if a is None or b is None else a.versions == b.versions
 
 
+def is_published(standing: ShardState | None, result: tuple[str, str] | None) -> bool:
+    """Whether what stands was made from the same as a result (input_version, content_version).
+
+    Two runs may differ in a vector's last bits, or in the seconds they took: it is the same result.
+    """
+    return (standing.input_version if standing else None) == (result[0] if result else None)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A whole table at one version; -1 where there is no table yet.
@@ -40,8 +49,24 @@ class Snapshot:
     counter: int
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointKey:
+    """What checkpoints belong to."""
+
+    shard: str
+    fingerprint: str
+
+
 class Superseded(Exception):
     """Another run published this shard since this run read it; its result stands."""
+
+
+#: Raises Superseded if the caller's run has been overtaken by one of a newer configuration.
+Fence = Callable[[], None]
+
+
+def no_fence() -> None:
+    """For those who cannot be overtaken."""
 
 
 class ShardTable(Protocol):
@@ -67,12 +92,15 @@ class ShardTable(Protocol):
         expected: ShardState | None,
         *,
         rewrite: bool = False,
+        fence: Fence = no_fence,
     ) -> None:
         """Replace the shard's rows by `frame` in one atomic commit; no rows remove the shard.
 
         `expected` is the state that the caller started from. Raises Superseded if something else
-        stands by now. If just what would be written stands there already, nothing is written,
-        unless `rewrite` asks for fresh files.
+        stands by now, or if `fence` does; `fence` runs between the look at what stands and the
+        commit, and whatever is committed to the shard after it makes the commit fail. If a result
+        made from the same input stands there already, nothing is written, unless `rewrite` asks
+        for it. A commit whose answer was lost counts once.
         """
         ...
 
@@ -89,12 +117,41 @@ class WholeTable(Protocol):
         """Where the table is."""
         ...
 
+    def version(self) -> int:
+        """The current version, -1 where there is none: the cheap way to see that nothing moved."""
+        ...
+
     def read(self) -> Snapshot:
         """All rows at the current version."""
         ...
 
     def replace(self, frame: pl.DataFrame, snapshot: Snapshot, counter: int) -> None:
         """Replace rows and counter in one atomic commit. Superseded if the table moved on."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Vectors of shards in work. Implementations: `DeltaCheckpoints`, `InMemoryCheckpoints`."""
+
+    @property
+    def uri(self) -> str:
+        """Where the table is."""
+        ...
+
+    def read(self, key: CheckpointKey) -> pl.DataFrame:
+        """All rows of a shard and fingerprint; a text may stand there twice."""
+        ...
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Append rows in one atomic commit."""
+        ...
+
+    def clear(self, key: CheckpointKey) -> None:
+        """Remove the rows of a shard and fingerprint; nothing is written if there are none."""
+        ...
+
+    def keys(self) -> dict[CheckpointKey, timedelta]:
+        """Every shard and fingerprint that has rows, and how long ago the newest were added."""
         ...
 
 
@@ -110,6 +167,7 @@ class Tables:
     chunks: ShardTable
     embeddings: ShardTable
     quality_metrics: ShardTable
+    checkpoints: Checkpoints
 
     @property
     def by_shard(self) -> dict[str, ShardTable]:

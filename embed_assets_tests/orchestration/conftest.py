@@ -85,5 +85,8 @@ def fresh(settings: PipelineSettings, instance: dg.DagsterInstance) -> Project:
 @pytest.fixture
 def project(fresh: Project) -> Project:
     """The pipeline with its shards registered."""
-    assert fresh.run("shards").success
+    result = fresh.run("shards")
+    assert result.success, [
+        e.step_failure_data.error.cause for e in result.all_events if e.is_step_failure
+    ]
     return fresh

@@ -116,7 +116,7 @@ def test_damaged_vectors_fail_a_blocking_check_and_stop_the_metrics(project: Pro
 
     result = project.run("embed", shard)
     failed = [e for e in result.get_asset_check_evaluations() if not e.passed]
-    assert [e.check_name for e in failed] == ["norms_right"]
+    assert [e.check_name for e in failed] == ["norms_right", "rows_as_written"]
     assert rows["chunk_id"][0] in str(failed[0].metadata["failed"].value)
     ran = {e.step_key for e in result.all_events if e.is_step_success}
     assert "notes__quality_metrics" not in ran

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from embed_assets import frames
+from embed_assets.checksums import with_checksums
 from embed_assets.chunking.token_windows import Chunk
 from embed_assets.rows import SHARDS
 from embed_assets.sources.source import Document, Rejection
@@ -14,9 +15,10 @@ INSTANT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 SECRET = "the-secret-corpus-words"
 
 
-def metrics(shard: str, value: float = 1.0, input_version: str = "i1") -> pl.DataFrame:
+def metrics(shard: str, value: float = 1.0) -> pl.DataFrame:
+    """Another value stands for another result, made from other input."""
     found = {"coverage": value, "tokens": 12.0}
-    return frames.quality_metrics_frame(shard, found, "f1", INSTANT, input_version)
+    return frames.quality_metrics_frame(shard, found, "f1", INSTANT, f"i{value:g}")
 
 
 def raw_corpus(shard: str) -> pl.DataFrame:
@@ -33,7 +35,7 @@ def rejected(shard: str) -> pl.DataFrame:
 
 def chunks(shard: str) -> pl.DataFrame:
     parts = [Chunk(0, 3, np.array([1, 2, 3], np.int32)), Chunk(4, 9, np.array([9], np.int32))]
-    return frames.chunks_frame(shard, [("d2", "b.txt", "two\nlines", parts)], "i1", "c1")
+    return frames.chunks_frame(shard, [("d2", "b.txt", "two\nlines", parts)], "i1")
 
 
 def embeddings(shard: str, seed: int = 0) -> pl.DataFrame:
@@ -62,4 +64,4 @@ EXAMPLES = {
 def manifest(source: str) -> pl.DataFrame:
     row = {"shard": ["shard-000000"], "source": [source], "start": [0], "end": [9]}
     more = {"n_bytes": [9], "version": ["9-1"], "corpus": ["corpus"]}
-    return pl.DataFrame(row | more, schema=SHARDS)
+    return with_checksums(pl.DataFrame(row | more), SHARDS)

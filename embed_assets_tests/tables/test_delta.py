@@ -14,7 +14,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from embed_assets.errors import InputError
-from embed_assets.tables import delta
+from embed_assets.tables import delta_files, delta_whole
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.delta_files import reading
 from embed_assets.tables.table import ShardTable, Superseded
@@ -125,7 +125,7 @@ def test_a_table_that_another_process_creates_first_is_used(
                 table.alter.set_table_properties({"delta.logRetentionDuration": "interval 9 days"})
             raise CommitFailedError("Protocol changed since last commit")
 
-    monkeypatch.setattr(delta, "DeltaTable", RacingDeltaTable)
+    monkeypatch.setattr(delta_files, "DeltaTable", RacingDeltaTable)
     tables = open_delta_tables(str(tmp_path))
     tables.quality_metrics.publish("s", metrics("s"), None)
     assert tables.quality_metrics.read("s").equals(metrics("s"))
@@ -139,7 +139,7 @@ def test_two_commits_of_the_counter_conflict_even_with_the_same_number(tmp_path:
     table.replace(manifest("a.txt").clear(), table.read(), 1)
     stale = DeltaTable(table.uri)
     table.replace(manifest("b.txt"), table.read(), 1)
-    properties = CommitProperties(app_transactions=[Transaction(delta._COUNTER, 1)])
+    properties = CommitProperties(app_transactions=[Transaction(delta_whole._COUNTER, 1)])
     with pytest.raises(CommitFailedError):
         write_deltalake(stale, manifest("c.txt"), mode="overwrite", commit_properties=properties)
 
@@ -298,18 +298,18 @@ def test_a_commit_of_another_shard_is_no_conflict(
     meanwhile = iter(["other", "s"])
 
     def interrupted(*arguments: object, **options: object) -> None:
-        monkeypatch.setattr(delta, "write_deltalake", write)
+        monkeypatch.setattr(delta_files, "write_deltalake", write)
         shard = next(meanwhile)
         quality_metrics(tmp_path).publish(
             shard, metrics(shard, 9.0), quality_metrics(tmp_path).states().get(shard)
         )
         write(*arguments, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(delta, "write_deltalake", interrupted)
+    monkeypatch.setattr(delta_files, "write_deltalake", interrupted)
     table.publish("s", metrics("s", 2.0), seen)
     assert table.read("s").equals(metrics("s", 2.0))
 
-    monkeypatch.setattr(delta, "write_deltalake", interrupted)
+    monkeypatch.setattr(delta_files, "write_deltalake", interrupted)
     with pytest.raises(Superseded):
         table.publish("s", metrics("s", 3.0), table.states()["s"])
     assert table.read("s").equals(metrics("s", 9.0))

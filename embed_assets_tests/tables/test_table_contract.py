@@ -1,15 +1,19 @@
 """What every store must do: a shard is replaced whole, by compare-and-set, and read back."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+from embed_assets.checksums import is_sound, with_checksums
+from embed_assets.frames import checkpoint_frame
 from embed_assets.rows import FINGERPRINTS, SHARD_TABLES, SHARDS
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.in_memory import in_memory_tables
-from embed_assets.tables.table import ShardTable, Superseded, Tables
+from embed_assets.tables.table import CheckpointKey, ShardTable, Superseded, Tables
 from embed_assets_tests.tables.example_frames import EXAMPLES, INSTANT, manifest, metrics
 
 
@@ -116,7 +120,7 @@ def _publish_another_shard(table: ShardTable) -> None:
 
 
 def _publish_mixed_versions(table: ShardTable) -> None:
-    frame = pl.concat([metrics("shard-1"), metrics("shard-1", input_version="i2")])
+    frame = pl.concat([metrics("shard-1"), metrics("shard-1", 2.0)])
     table.publish("shard-1", frame, None)
 
 
@@ -171,8 +175,69 @@ def test_whole_table_refuses_a_snapshot_of_yesterday(tables: Tables) -> None:
     assert table.read().counter == 2
 
 
+def test_checkpoints_are_kept_apart_by_shard_and_fingerprint(tables: Tables) -> None:
+    vectors = np.arange(8, dtype=np.float32).reshape(2, 4)
+    texts = pl.Series(["t1", "t2"])
+    table = tables.checkpoints
+    one, two = CheckpointKey("s", "f1"), CheckpointKey("s", "f2")
+    table.clear(one)
+    assert table.keys() == {}
+    assert table.read(one).is_empty()
+    table.add(checkpoint_frame("s", "f1", texts, vectors))
+    table.add(checkpoint_frame("s", "f1", texts[:1], vectors[:1] + 1))
+    table.add(checkpoint_frame("s", "f2", texts[:1], vectors[:1]))
+    assert table.keys().keys() == {one, two}
+    assert all(timedelta(minutes=-1) < age < timedelta(minutes=5) for age in table.keys().values())
+    rows = table.read(one)
+    assert sorted(rows["text_hash"]) == ["t1", "t1", "t2"]
+    assert is_sound(rows).all()
+    assert rows.filter(pl.col("text_hash") == "t2")["embedding"].to_list() == [[4, 5, 6, 7]]
+    table.clear(one)
+    assert table.keys().keys() == {two}
+    assert table.read(one).is_empty()
+    assert table.read(two).height == 1
+
+
+def test_a_fence_has_the_last_word_before_a_commit(tables: Tables) -> None:
+    table = tables.quality_metrics
+    table.publish("s", metrics("s"), None)
+
+    def overtaken() -> None:
+        raise Superseded("overtaken")
+
+    with pytest.raises(Superseded, match="overtaken"):
+        table.publish("s", metrics("s", 2.0), table.states()["s"], fence=overtaken)
+    assert table.read("s").equals(metrics("s"))
+
+
+def test_what_was_made_from_the_same_input_is_the_same_result(tables: Tables) -> None:
+    """A run that finds another's result of the same input, with other last bits, is done."""
+    table, rows = tables.quality_metrics, metrics("s")
+    table.publish("s", rows, None)
+    other = metrics("s", 2.0).with_columns(input_version=rows["input_version"])
+    table.publish("s", other, None)
+    assert table.read("s").equals(rows)
+
+
+@pytest.mark.parametrize("shard", ["x' OR '1'='1", "", "../x", "a/b", "a\nb", "s" * 129])
+def test_a_hostile_shard_key_reaches_no_predicate_and_no_path(tables: Tables, shard: str) -> None:
+    table = tables.quality_metrics
+    table.publish("s", metrics("s"), None)
+    for work in (
+        lambda: table.read(shard),
+        lambda: table.publish(shard, metrics(shard), None),
+        lambda: table.publish(shard, metrics(shard).clear(), None),
+        lambda: tables.checkpoints.clear(CheckpointKey(shard, "f")),
+    ):
+        with pytest.raises(ValueError, match="shard key"):
+            work()
+    assert table.scan().collect().equals(metrics("s"))
+
+
 def test_whole_table_keeps_instants(tables: Tables) -> None:
     row = {"fingerprint": ["f"], "dimension": [3], "settings": ["{}"], "format_version": [1]}
-    frame = pl.DataFrame(row | {"created_at": [INSTANT]}, schema=FINGERPRINTS)
+    more = {"reading_version": ["r"], "chunking_version": ["c"]}
+    instants = {"created_at": [INSTANT], "started_at": [INSTANT]}
+    frame = with_checksums(pl.DataFrame(row | more | instants), FINGERPRINTS)
     tables.fingerprints.replace(frame, tables.fingerprints.read(), 1)
     assert tables.fingerprints.read().frame.equals(frame)

@@ -1,0 +1,115 @@
+"""Commits that outlive a power cut, and that nobody cleans up while they are being made.
+
+delta-rs leaves new files to the operating system's cache: after a power cut the newest commit may
+be empty or half there. On local disks every commit is therefore brought to the disk before it is
+reported as done. Object stores are durable when they answer.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from deltalake import DeltaTable
+
+from embed_assets.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked, and only old leftovers are ever cleaned up.
+    fcntl = None  # type: ignore[assignment]
+
+#: In the folder of the tables. Held shared while files are written that no commit names yet.
+LOCK_FILE = ".writing"
+
+_POLL_SECONDS = 0.05
+
+
+def local_path(uri: str) -> Path | None:
+    """The folder of a local table; None for an object store."""
+    if "://" not in uri:
+        return Path(uri)
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def sync_commit(table: DeltaTable, uri: str) -> None:
+    """Bring a handle's newest commit to the disk, with the files it added and their folders.
+
+    On the handle that wrote, the version is that of its own commit.
+    """
+    folder = local_path(uri)
+    if folder is None:
+        return
+    log, version = folder / "_delta_log", table.version()
+    commit = log / f"{version:020}.json"
+    added = [folder / unquote(path) for path in _added_paths(commit)]
+    files = [*added, commit, *log.glob(f"{version:020}.checkpoint*"), log / "_last_checkpoint"]
+    folders = {log, folder, folder.parent}
+    for file in added:
+        folders.update(parent for parent in file.parents if parent.is_relative_to(folder))
+    for path in [*files, *sorted(folders, reverse=True)]:
+        _sync(path)
+
+
+def _added_paths(commit: Path) -> list[str]:
+    lines = commit.read_text(encoding="utf-8").splitlines()
+    actions = [json.loads(line) for line in lines if line.startswith('{"add"')]
+    return [action["add"]["path"] for action in actions]
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        # No log checkpoint yet, or replaced by a later commit, which brings its own to the disk.
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing_files(uri: str) -> Iterator[None]:
+    """While this is open, nobody takes a new file that no commit names for a leftover."""
+    folder = local_path(uri)
+    if folder is None or fcntl is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / LOCK_FILE).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def nobody_writing(root: str, timeout_seconds: float) -> Iterator[bool]:
+    """Whether no run is writing under a root, nor begins to while this is open.
+
+    False where one did for all of `timeout_seconds`, and for stores that cannot be locked.
+    """
+    folder = local_path(root)
+    if folder is None or fcntl is None:
+        yield False
+        return
+    try:
+        lock = (folder / LOCK_FILE).open("ab")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+    with lock:
+        yield _locked(lock.fileno(), time.monotonic() + timeout_seconds)
+
+
+def _locked(descriptor: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
