@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui install test check format bench clean
+.PHONY: help run ui install test check format bench soak clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,10 @@ format: $(VENV)/.installed-dev ## Format and fix what can be fixed
 
 bench: $(VENV)/.installed-dev ## Measure against sentence-transformers; CORPUS=folder of text
 	$(BIN)/python -m benchmarks.end_to_end $(if $(CORPUS),--corpus $(CORPUS))
+
+soak: $(VENV)/.installed-dev ## Kill runs at least 200 times, and all long fault injection; an hour
+	$(BIN)/python -m embed_assets_tests.faults.soak --kills 200 --json benchmarks/results/soak.json
+	$(BIN)/pytest -m soak
 
 clean: ## Remove the environment, the tables and Dagster's state
 	rm -rf $(VENV) .dagster tables .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -49,6 +49,7 @@ def main(debug: bool) -> None:
     embed-assets run --corpus ~/notes --tables ~/vectors your own folder
     embed-assets search "open a file" --tables ~/vectors the nearest chunks
     embed-assets status --tables ~/vectors               what is there
+    embed-assets maintain --tables ~/vectors             merge small files, delete old ones
     embed-assets ui                                      the Dagster UI of this project
     """
 
@@ -108,12 +109,60 @@ def status(tables: str) -> None:
 
 
 @main.command()
+@_tables_option
+@click.option("--repair", is_flag=True, help="Mend what can be mended; mark the rest stale.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per finding.")
+def doctor(tables: str, repair: bool, as_json: bool) -> None:
+    """Look for damage in the tables: exit code 0 if clean, 1 with findings.
+
+    Finds flipped bits, missing, truncated and half-written files, broken logs, leftovers of killed
+    runs, chunks without vectors, mixed fingerprints and stale shards. --repair deletes nothing.
+    """
+    from embed_assets.doctor.command import run_doctor
+    from embed_assets.terminal import plain
+
+    # A finding may name a file of the corpus.
+    def say(line: str) -> None:
+        click.echo(plain(line))
+
+    sys.exit(run_doctor(_located(tables), say, repair=repair, as_json=as_json))
+
+
+@main.command()
+@_tables_option
+@click.option(
+    "--retention-days",
+    default=lambda: PipelineSettings().retention_days,
+    show_default="7",
+    type=click.IntRange(min=7),
+    help="Keep files that the tables no longer use this long; 7 at least.",
+)
+def maintain(tables: str, retention_days: int) -> None:
+    """Merge small files, delete old ones and what killed runs left. Safe while runs write.
+
+    Exit code 1 if something could not be done; it is named, and the rest is done.
+    """
+    from embed_assets.tables.maintenance import maintain as maintain_tables
+    from embed_assets.terminal import print_maintained
+
+    maintained = maintain_tables(_located(tables), retention_days)
+    print_maintained(maintained)
+    sys.exit(1 if any(done.failures for done in maintained) else 0)
+
+
+@main.command()
 @click.option("--port", default=3000, show_default=True, type=int)
-def ui(port: int) -> None:
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Refuse whatever changes anything: runs, sensors, assets. The web server alone, without "
+    "the daemon that starts runs.",
+)
+def ui(port: int, read_only: bool) -> None:
     """Open the Dagster UI of this project on 127.0.0.1."""
     from embed_assets.orchestration.command import open_ui
 
-    open_ui(port)
+    open_ui(port, read_only=read_only)
 
 
 def _located(tables: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
+from pydantic import ValidationError
 
 from embed_assets.checksums import sound_or_refused, with_checksums
 from embed_assets.digests import digest
@@ -36,6 +37,14 @@ class Configuration:
     def digest(self) -> str:
         """One word for all of it."""
         return digest(self.reading_version, self.chunking_version, self.fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A configuration that was in force once, and the settings that it came from."""
+
+    configuration: Configuration
+    settings: PipelineSettings
 
 
 def claim(
@@ -138,6 +147,21 @@ def recorded_settings(tables: Tables) -> dict[str, PipelineSettings]:
         fingerprint: PipelineSettings.model_validate(json.loads(settings))
         for fingerprint, settings in frame.select("fingerprint", "settings").iter_rows()
     }
+
+
+def recorded_configurations(tables: Tables) -> list[Recorded]:
+    """The latest configuration of each fingerprint, latest first.
+
+    Without those of a newer version of this program, whose settings are not known here.
+    """
+    found = []
+    for row in _sound(tables.fingerprints.read().frame, tables).sort(_NOTED).iter_rows(named=True):
+        try:
+            settings = PipelineSettings.model_validate_json(row["settings"])
+        except ValidationError:
+            continue
+        found.append(Recorded(_configuration(row), settings))
+    return found[::-1]
 
 
 def _sound(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:

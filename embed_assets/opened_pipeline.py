@@ -11,7 +11,6 @@ from functools import cached_property, partial
 
 from embed_assets import fingerprints, staleness
 from embed_assets.chunking.token_windows import TokenWindows
-from embed_assets.digests import digest
 from embed_assets.embedding import model as models
 from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.precision import resolve_precision
@@ -27,6 +26,7 @@ from embed_assets.manifest import (
     refuse_another_corpus,
 )
 from embed_assets.rows import SHARD_TABLES
+from embed_assets.setting_changes import SettingChanges, reading_version
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import (
     Piece,
@@ -102,13 +102,7 @@ class OpenedPipeline:
     @cached_property
     def configuration(self) -> Configuration:
         """Everything in the settings that changes rows."""
-        settings = self.settings
-        reading = digest(
-            settings.text_column,
-            settings.id_column or "",
-            settings.title_column or "",
-            int(settings.max_document_bytes),
-        )
+        reading = reading_version(self.settings)
         return Configuration(reading, self.chunking_version, self.fingerprint)
 
     @cached_property
@@ -119,6 +113,11 @@ class OpenedPipeline:
     @cached_property
     def _fence(self) -> RunFence:
         return RunFence(self.tables, self.configuration)
+
+    @cached_property
+    def _changes(self) -> SettingChanges:
+        earlier = fingerprints.recorded_configurations(self.tables)
+        return SettingChanges(earlier, self.settings, self.model, self.precision)
 
     @cached_property
     def _chunker(self) -> TokenWindows:
@@ -213,7 +212,8 @@ class OpenedPipeline:
                 self.ingest_version(shard), self.chunking_version, self.fingerprint, standing
             )
             if found is not None:
-                stale[shard] = found
+                version = shard_version(self.pieces[shard])
+                stale[shard] = self._changes.explained(found, version, standing)
         return stale
 
     def check_fits(self) -> None:
@@ -234,6 +234,8 @@ class OpenedPipeline:
 
     def claim(self) -> None:
         """Put this configuration in force. Raises Superseded if a later run has another."""
+        # Read before the claim, which replaces what is noted of this fingerprint.
+        _ = self._changes
         fingerprints.claim(
             self.tables, self.configuration, self.dimension, self.settings, self.started_at
         )

@@ -1,7 +1,8 @@
 """The few lines at the start and the end of `embed-assets run`."""
 
 import shlex
-from collections.abc import Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Mapping, Set
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -9,6 +10,7 @@ import polars as pl
 from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
 from embed_assets.progress_bar import ProgressBar
 from embed_assets.settings import PipelineSettings
+from embed_assets.staleness import Stale
 from embed_assets.tables.delta_files import reading
 from embed_assets.terminal import console, plain, size
 
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
     from embed_assets.pipeline import Outcome
 
 _MOST_NAMED = 10
+_MOST_REASONS = 5
 
 
-def print_plan(settings: PipelineSettings, plan: CorpusPlan, work: Sequence[str]) -> None:
-    """What was found, and what is to be done."""
+def print_plan(
+    settings: PipelineSettings, plan: CorpusPlan, work: Mapping[str, Stale | None]
+) -> None:
+    """What was found, and what is to be done to which shards and why; None where nothing has to."""
     out = console()
     out.print(
         f"{settings.name}: {plan.n_files:,} files, {size(plan.n_bytes)} in {plain(settings.corpus)}"
@@ -34,6 +39,25 @@ def print_plan(settings: PipelineSettings, plan: CorpusPlan, work: Sequence[str]
             f"shards: {len(shards.added)} new, {len(shards.changed)} changed, "
             f"{len(shards.removed)} removed; {len(work)} to do"
         )
+    for line in _reasons(plan, work):
+        out.print(f"  {plain(line)}")
+
+
+def _reasons(plan: CorpusPlan, work: Mapping[str, Stale | None]) -> list[str]:
+    """Lines such as "12 shards: model A -> B", the most frequent reason first."""
+    counted = Counter(_reason(plan, shard, stale) for shard, stale in work.items()).most_common()
+    if len(counted) > _MOST_REASONS:
+        others = sum(n for _, n in counted[_MOST_REASONS - 1 :])
+        counted = [*counted[: _MOST_REASONS - 1], ("other reasons", others)]
+    return [f"{n:,} shard{'s' if n > 1 else ''}: {reason}" for reason, n in counted]
+
+
+def _reason(plan: CorpusPlan, shard: str, stale: Stale | None) -> str:
+    if stale is None:
+        return "up to date, done again because of --force"
+    if stale.stage == "raw_corpus" and shard in plan.shards.changed:
+        return "its files changed"
+    return stale.reason
 
 
 def print_nothing_to_do(pipeline: OpenedPipeline) -> None:
@@ -45,7 +69,7 @@ def print_nothing_to_do(pipeline: OpenedPipeline) -> None:
     )
 
 
-def print_interrupted(work: Sequence[str], left: Set[str]) -> None:
+def print_interrupted(work: Collection[str], left: Set[str]) -> None:
     """What an interrupted run has done, and how to go on."""
     n_done = len(set(work) - left)
     console().print(

@@ -47,13 +47,9 @@ class PipelineSettings(BaseModel):
     corpus: str = Field(
         BUNDLED_CORPUS,
         min_length=1,
-        description="Folder, file or glob to read. The default "
-        "is documentation that Python ships with.",
+        description="Folder, file or glob. The default is documentation that Python ships with.",
     )
-    tables: str = Field(
-        "",
-        description="Folder or URI of the Delta tables. Default: tables/NAME.",
-    )
+    tables: str = Field("", description="Folder or URI of the Delta tables. Default: tables/NAME.")
 
     include: tuple[str, ...] = Field(
         (), description="Read only paths that match one of these .gitignore-style patterns."
@@ -72,20 +68,24 @@ class PipelineSettings(BaseModel):
     )
     title_column: str | None = Field(None, description="Column whose value becomes the title.")
     max_document_bytes: int = Field(
-        256 << 20,
-        description="Larger documents, decompressed, are rejected with a reason.",
+        64 << 20, description="Larger documents, decompressed, are rejected with a reason."
+    )
+    max_decompressed_bytes: int = Field(
+        512 << 20,
+        description="A compressed file, or a shard's piece of a Parquet file, that holds more is "
+        "rejected whole. A plain JSONL or CSV file may be of any size, because it is split.",
+    )
+    max_records: int = Field(
+        4_000_000, gt=0, description="A file, or a shard's piece, with more is rejected whole."
     )
     shard_bytes: int = Field(
-        64 << 20,
-        description="Target size of a shard, such as 64MiB: small "
-        "files are grouped, big ones split.",
+        64 << 20, description="Size of a shard: small files are grouped, big ones split."
     )
 
     model: str = Field(
         BUNDLED_MODEL,
         min_length=1,
-        description="The bundled all-MiniLM-L6-v2, a sentence-transformers "
-        "model folder, or a hub name.",
+        description="The bundled all-MiniLM-L6-v2, a sentence-transformers folder, or a hub name.",
     )
     revision: str | None = Field(
         None,
@@ -165,8 +165,14 @@ class PipelineSettings(BaseModel):
     report_schedule: str = Field(
         "0 3 * * *", description="Cron line of the quality report's refresh."
     )
+    retention_days: int = Field(
+        7, ge=7, description="How long maintenance keeps files that the tables no longer use."
+    )
+    maintenance_schedule: str = Field(
+        "0 4 * * 0", description="Cron line of the tables' maintenance."
+    )
 
-    @field_validator("shard_bytes", "max_document_bytes", mode="before")
+    @field_validator("shard_bytes", "max_document_bytes", "max_decompressed_bytes", mode="before")
     @classmethod
     def _with_unit(cls, value: object) -> object:
         """Read sizes such as "64MiB"."""

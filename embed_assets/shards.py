@@ -11,6 +11,7 @@ import polars as pl
 from embed_assets import rows
 from embed_assets.checksums import with_checksums
 from embed_assets.digests import digest_of
+from embed_assets.renames import renamed
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _NUMBERED_KEY = re.compile(r"shard-([0-9]+)")
@@ -68,32 +69,13 @@ def plan_shards(
 ) -> ShardPlan:
     """Assign every piece of `files` to a shard, moving nothing that `manifest` already placed.
 
+    A file that looks like one that is gone takes its place: it was renamed, and in its own shard
+    none of its texts is embedded again.
     `split` cuts a file into pieces and is called only for new or changed files. The result does
     not depend on the order of `manifest` or `files`.
     """
     before = sorted(manifest, key=_manifest_order)
-    old_rows: dict[str, list[Assignment]] = defaultdict(list)
-    for row in before:
-        old_rows[row.piece.source].append(row)
-
-    kept: list[Assignment] = []
-    unplaced: list[Piece] = []
-    touched: set[str] = set()
-    for file in _sorted_unique(files):
-        old = old_rows.pop(file.source, [])
-        if old and all(row.piece.version == file.version for row in old):
-            kept += old
-            continue
-        pieces = split(file)
-        if not pieces:
-            raise ValueError(f"no piece came for {file.source!r}; every file needs at least one")
-        # A changed file stays: its i-th new piece goes to the shard of its i-th old one.
-        old.sort(key=lambda row: row.piece.start)
-        kept += [Assignment(row.shard, piece) for row, piece in zip(old, pieces, strict=False)]
-        touched.update(row.shard for row in old)
-        unplaced += pieces[len(old) :]
-    touched.update(row.shard for deleted in old_rows.values() for row in deleted)
-
+    kept, unplaced, touched = _keep(before, _sorted_unique(files), split)
     first_free = max([next_number, *(_number(row.shard) + 1 for row in before)])
     keys = _Keys(first_free)
     placed = _place(unplaced, _n_bytes_per_shard(kept), shard_bytes, keys)
@@ -109,6 +91,48 @@ def plan_shards(
         removed=tuple(sorted(keys_before - keys_after)),
         next_number=keys.next_number,
     )
+
+
+def _keep(
+    before: Sequence[Assignment],
+    files: Sequence[SourceFile],
+    split: Callable[[SourceFile], list[Piece]],
+) -> tuple[list[Assignment], list[Piece], set[str]]:
+    """What goes where a manifest has it, the pieces left to place, and the shards that change."""
+    rows_of: dict[str, list[Assignment]] = defaultdict(list)
+    for row in sorted(before, key=lambda row: row.piece.start):
+        rows_of[row.piece.source].append(row)
+    listed = {file.source for file in files}
+    gone = [_as_listed(old) for source, old in rows_of.items() if source not in listed]
+    places = renamed(gone, [file for file in files if file.source not in rows_of])
+
+    kept: list[Assignment] = []
+    unplaced: list[Piece] = []
+    touched: set[str] = set()
+    for file in files:
+        old = rows_of.pop(places.get(file.source, file.source), [])
+        if old and all(_is_of(row.piece, file) for row in old):
+            kept += old
+            continue
+        pieces = split(file)
+        if not pieces:
+            raise ValueError(f"no piece came for {file.source!r}; every file needs at least one")
+        # A changed or renamed file stays: its i-th new piece goes to the shard of its i-th old one.
+        kept += [Assignment(row.shard, piece) for row, piece in zip(old, pieces, strict=False)]
+        touched.update(row.shard for row in old)
+        unplaced += pieces[len(old) :]
+    touched.update(row.shard for deleted in rows_of.values() for row in deleted)
+    return kept, unplaced, touched
+
+
+def _as_listed(placed: Sequence[Assignment]) -> SourceFile:
+    """The file whose pieces these are, as it was listed then."""
+    first = placed[0].piece
+    return SourceFile(first.source, sum(row.piece.n_bytes for row in placed), first.version)
+
+
+def _is_of(piece: Piece, file: SourceFile) -> bool:
+    return (piece.source, piece.version) == (file.source, file.version)
 
 
 def shard_version(pieces: Iterable[Piece]) -> str:

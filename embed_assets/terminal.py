@@ -13,9 +13,12 @@ from rich.text import Text
 from embed_assets.errors import InputError
 from embed_assets.search import Hit
 from embed_assets.tables.delta_files import reading
+from embed_assets.tables.maintenance import Maintained
 from embed_assets.tables.table import Tables
 
 _SHOWN_CHARS = 500
+# Reasons of one kind that are named: a full disk gives the same one for every shard.
+_SHOWN_REASONS = 3
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -91,6 +94,27 @@ def _fingerprint_lines(tables: Tables) -> Iterable[str]:
             f"fingerprint {row['fingerprint']}: {row['rows']:,} vectors of {row['dimension']} "
             f"dimensions in {row['shards']} shards"
         )
+
+
+def print_maintained(maintained: Iterable[Maintained]) -> None:
+    """A line per table, and one for each thing that was not done."""
+    out = console()
+    for done in maintained:
+        counts = {
+            "small files merged": done.n_compacted,
+            "old files deleted": done.n_expired,
+            "leftovers deleted": done.n_leftovers,
+            "checkpoint rows dropped": done.n_checkpoint_rows,
+        }
+        parts = [f"{n:,} {what}" for what, n in counts.items() if n]
+        if done.n_bytes_freed:
+            parts.append(f"{size(done.n_bytes_freed)} freed")
+        out.print(f"{done.table:<16} {', '.join(parts) or 'nothing to do'}")
+        for label, reasons in (("skipped", done.skipped), ("failed", done.failures)):
+            for reason in reasons[:_SHOWN_REASONS]:
+                out.print(f"  {label}: {plain(reason)}")
+            if len(reasons) > _SHOWN_REASONS:
+                out.print(f"  {label}: {len(reasons) - _SHOWN_REASONS:,} more")
 
 
 def size(n_bytes: float) -> str:

@@ -76,9 +76,16 @@ def run(
     settings: PipelineSettings, *, encoder: Encoder | None = None, force: bool = False
 ) -> list[Outcome]:
     """One whole run, as a new process would do it."""
-    pipeline = OpenedPipeline(settings)
-    pipeline.prepare()
+    return run_pipeline(OpenedPipeline(settings), encoder, force)
+
+
+def run_pipeline(
+    pipeline: OpenedPipeline, encoder: Encoder | None = None, force: bool = False
+) -> list[Outcome]:
+    """The same with a pipeline that is open already."""
+    pipeline.check_fits()
     pipeline.plan()
+    pipeline.claim()
     shards = sorted(pipeline.pieces) if force else list(pipeline.stale_shards())
     return [outcome for shard in shards for outcome in run_shard(shard, pipeline, encoder, force)]
 

@@ -20,6 +20,7 @@ from embed_assets.settings import PipelineSettings
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.table import Superseded
 from embed_assets_tests.small_pipelines import read, versions, write_files
+from embed_assets_tests.tables.example_frames import checkpoint, metrics
 
 HOSTILE = "\x1b[31mred\x1b]0;o\x07 [bold]b[/bold] [/] [link=http://e]x[/] 全　角"
 FILES = {"a.txt": "Apples are red. " * 50, "b.txt": "Pears are green. " * 50, "odd.txt": HOSTILE}
@@ -78,7 +79,7 @@ def test_help_lists_every_setting_as_a_flag() -> None:
     for name in PipelineSettings.model_fields:
         assert f"--{name.replace('_', '-')}" in result.output
     assert "[default: bundled:python-docs]" in result.output
-    for name in ("run", "search", "status", "ui"):
+    for name in ("run", "search", "status", "maintain", "ui"):
         assert name in invoke("--help").output
 
 
@@ -130,6 +131,22 @@ def test_status_tells_what_is_there(done: Done) -> None:
     assert f"{n_vectors} vectors of 32 dimensions in 3 shards" in result.output
 
 
+def test_maintain_says_what_it_did_to_each_table(tmp_path: Path) -> None:
+    tables = open_delta_tables(f"{tmp_path}/tables")
+    for n in range(3):
+        tables.checkpoints.add(checkpoint(n))
+    tables.quality_metrics.publish("s", metrics("s"), None)
+    result = invoke("maintain", "--tables", "tables", "--retention-days", 30)
+    assert (result.exit_code, result.output.splitlines()) == (
+        0,
+        ["quality_metrics  nothing to do", "checkpoints      3 small files merged"],
+    )
+    next(tmp_path.glob("tables/checkpoints/_delta_log/*0.json")).write_text("{")
+    result = invoke("maintain", "--tables", "tables")
+    assert result.exit_code == 1
+    assert f"  failed: the table at {tmp_path}/tables/checkpoints cannot be opened" in result.output
+
+
 def test_search_prints_hostile_text_harmlessly(done: Done) -> None:
     result = invoke("search", HOSTILE, "--tables", done.settings.tables, "-k", 1, "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -164,12 +181,18 @@ def test_search_in_a_process_of_its_own_prints_hits_alone(done: Done) -> None:
         ("search",),
         ("search", "query", "--tables", "x", "-k", "0"),
         ("status",),
+        ("maintain",),
+        ("maintain", "--tables", "x", "--retention-days", "6"),
     ],
 )
 def test_wrong_usage_names_the_key_and_exits_with_2(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    corpus = () if {"--pipeline", "search", "status"} & set(arguments) else ("--corpus", "corpus")
+    corpus = (
+        ()
+        if {"--pipeline", "search", "status", "maintain"} & set(arguments)
+        else ("--corpus", "corpus")
+    )
     result = invoke(*arguments, *corpus)
     assert result.exit_code == 2
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -198,6 +221,7 @@ def test_an_overlap_beyond_the_models_limit_exits_with_2(tmp_path: Path, tiny_be
         (("search", "query", "--tables", "missing"), "embed a corpus first: embed-assets run"),
         (("search", "query", "--tables", "a[1]"), "cannot stand"),
         (("status", "--tables", "a[1]"), "cannot stand"),
+        (("maintain", "--tables", "missing"), "there are no tables under"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_exits_with_1(
@@ -262,6 +286,19 @@ def test_one_bad_shard_stops_no_other_and_is_named(
     result = invoke("run", *flags)
     assert result.exit_code == 0, result.output
     assert len(tables.quality_metrics.states()) == 3
+
+
+def test_a_run_says_why_shards_are_made_again(tmp_path: Path, tiny_bert: Path) -> None:
+    write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abc"})
+    flags = ("--corpus", "corpus", "--model", tiny_bert, "--shard-bytes", 1024, "--device", "cpu")
+    assert "; 3 to do\n  3 shards: new\n" in invoke("run", *flags).output
+    write_files(tmp_path / "corpus", {"a.txt": "Another text. " * 60})
+    result = invoke("run", *flags, "--max-tokens", 32)
+    assert result.exit_code == 0, result.output
+    reasons = "  2 shards: max_tokens default -> 32\n  1 shard: its files changed\n"
+    assert f"0 new, 1 changed, 0 removed; 3 to do\n{reasons}" in result.output
+    result = invoke("run", *flags, "--max-tokens", 32, "--force")
+    assert "  3 shards: up to date, done again because of --force\n" in result.output
 
 
 def test_the_declared_pipeline_is_found_by_name() -> None:

@@ -120,13 +120,88 @@ def test_a_deleted_file_leaves_its_shard() -> None:
     assert (second.changed, second.removed) == (("shard-000000",), ("shard-000001",))
 
 
+@pytest.mark.parametrize("version", ["900-1", "900-2"], ids=["mv", "copy and delete"])
+def test_a_renamed_file_stays_in_its_shard(version: str) -> None:
+    first = plan([file("a", 900, "900-1"), file("b", 901, "901-1"), file("c", 902, "902-1")])
+    second = plan(
+        [file("a", 900, "900-1"), file("c", 902, "902-1"), file("new/b", 901, version)], first
+    )
+    assert shards_of(second) == {
+        "a": ["shard-000000"],
+        "c": ["shard-000002"],
+        "new/b": ["shard-000001"],
+    }
+    assert (second.added, second.changed, second.removed) == ((), ("shard-000001",), ())
+
+
+def test_files_of_a_renamed_folder_stay_where_they_are() -> None:
+    def listed(folder: str, touched: int) -> list[SourceFile]:
+        # Many of one size, many in one shard, and one that spreads over three.
+        sizes = [300] * 20 + [900] * 5 + [2500]
+        return [file(f"{folder}/{i}.txt", n, f"{n}-{i}-{touched}") for i, n in enumerate(sizes)]
+
+    first = plan(listed("old", 1))
+    for touched in (1, 2):
+        second = plan(listed("new/deeper", touched), first)
+        assert shards_of(second) == {
+            source.replace("old", "new/deeper"): shards
+            for source, shards in shards_of(first).items()
+        }
+        assert (second.added, second.removed) == ((), ())
+        assert second.changed == first.added
+
+
+def test_of_files_that_look_alike_the_surest_is_taken() -> None:
+    names = ["x/a", "x/b", "x/c", "x/d"]
+    first = plan([file(name, 900, f"900-{i}") for i, name in enumerate(names)])
+    second = plan(
+        [
+            file("y/a", 900, "900-7"),  # The name of x/a, which y/d takes.
+            file("y/b", 900, "900-8"),  # The name of x/b.
+            file("y/d", 900, "900-0"),  # The time of x/a.
+            file("y/e", 900, "900-9"),  # The size alone, and the first in order.
+            file("y/f", 900, "900-9"),
+        ],
+        first,
+    )
+    assert shards_of(second) == {
+        "y/d": shards_of(first)["x/a"],
+        "y/b": shards_of(first)["x/b"],
+        "y/a": shards_of(first)["x/c"],
+        "y/e": shards_of(first)["x/d"],
+        "y/f": ["shard-000004"],
+    }
+
+
+def test_two_files_that_swap_their_sizes_are_told_apart_by_them() -> None:
+    first = plan([file("x/a", 800, "800-1"), file("x/b", 900, "900-2")])
+    second = plan([file("y/a", 900, "900-2"), file("y/b", 800, "800-3")], first)
+    assert shards_of(second) == {"y/a": ["shard-000001"], "y/b": ["shard-000000"]}
+    # Under their old names they are two changed files.
+    third = plan([file("x/a", 900, "900-2"), file("x/b", 800, "800-1")], first)
+    assert shards_of(third) == shards_of(first)
+
+
+def test_a_renamed_file_is_cut_anew() -> None:
+    """It may be another file of the same size and time: its old cuts need not fit."""
+    first = plan([file("a", 2500)])
+
+    def thirds(file: SourceFile) -> list[Piece]:
+        return [Piece(file.source, i, i + 1, 833, file.version) for i in range(3)]
+
+    second = plan([file("b", 2500)], first, thirds)
+    assert [row.piece for row in second.manifest] == thirds(file("b", 2500))
+    assert second.added == second.removed == ()
+
+
 def test_a_removed_shards_key_never_comes_back() -> None:
     first = plan([file("a", 900), file("b", 900)])
     second = plan([file("a", 900)], first)
     third = plan([file("a", 900), file("c", 900)], second)
     assert third.added == ("shard-000002",)
     # Even where the caller lost the count, a key that stands is not handed out twice.
-    recounted = plan_shards(first.manifest, [file("b", 900), file("z", 900)], split, SHARD_BYTES)
+    others = [file("b", 900), file("z", 800, "2")]
+    recounted = plan_shards(first.manifest, others, split, SHARD_BYTES)
     assert recounted.added == ("shard-000002",)
 
 
@@ -197,6 +272,38 @@ def test_every_plan_holds_the_promises(
     again = plan_shards(rows_shuffled, shuffled, split, SHARD_BYTES, first.next_number)
     assert again == second, "the order of listing does not matter"
     assert plan(new, second, no_split) == replace(second, added=(), changed=(), removed=())
+
+
+@settings(max_examples=100, deadline=None)
+@given(corpora, st.data())
+def test_renaming_moves_nothing(old: list[SourceFile], data: st.DataObject) -> None:
+    """Nor does it, with the time changed, unless there are several of one size: they may swap."""
+    old = [replace(f, version=f"{f.n_bytes}-{i}") for i, f in enumerate(old)]
+    first = plan(old)
+    moved = set(data.draw(st.lists(st.sampled_from(old)))) if old else set()
+    by_mv = plan([_renamed(f, f.version) if f in moved else f for f in old], first)
+    by_copy = plan([_renamed(f, f"{f.version}-2") if f in moved else f for f in old], first)
+    for f in old:
+        assert (
+            shards_of(by_mv)[(_renamed(f, "") if f in moved else f).source]
+            == shards_of(first)[f.source]
+        )
+        if f not in moved:
+            assert shards_of(by_copy)[f.source] == shards_of(first)[f.source]
+    for second in (by_mv, by_copy):
+        assert (second.added, second.removed) == ((), ())
+        assert _n_bytes(second) == _n_bytes(first)
+
+
+def _renamed(file: SourceFile, version: str) -> SourceFile:
+    return replace(file, source=f"new/{file.source}-{len(file.source)}", version=version)
+
+
+def _n_bytes(plan: ShardPlan) -> dict[str, list[int]]:
+    return {
+        key: sorted(piece.n_bytes for piece in pieces)
+        for key, pieces in _pieces_by_shard(plan).items()
+    }
 
 
 def _stands_or_split(file: SourceFile, before: ShardPlan) -> list[Piece]:

@@ -4,13 +4,20 @@ Everything here reads small JSON files and hashes, so that "nothing to do" costs
 Weights are safetensors only and no code from a model folder is ever imported.
 """
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from embed_assets.digests import digest, digest_of, file_sha256
+from embed_assets.digests import digest, digest_of
 from embed_assets.embedding import model_folder
+from embed_assets.embedding.model_files import (
+    LOADED_SUFFIXES,
+    UNUSED_FOLDERS,
+    Stamps,
+    hashes_of,
+    stamps_of,
+)
+from embed_assets.embedding.model_trust import refuse_what_cannot_run
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.settings import BUNDLED_MODEL, PipelineSettings
 
@@ -30,14 +37,6 @@ _BUNDLED_SHA256 = {
     ),
 }
 
-# What a hub download fetches and what a fingerprint covers. Pickled, ONNX and OpenVINO weights
-# are never loaded, so they are neither fetched nor hashed.
-_LOADED_SUFFIXES = (".json", ".txt", ".safetensors", ".model", ".jinja")
-_UNUSED_FOLDERS = ("onnx/", "openvino/")
-
-# Name, size and time of change of each file: cheap to look at again.
-_Stamps = tuple[tuple[str, int, int], ...]
-
 
 @dataclass(frozen=True)
 class Model:
@@ -45,7 +44,7 @@ class Model:
 
     folder: Path
     file_hashes: tuple[tuple[str, str], ...]
-    stamps: _Stamps
+    stamps: Stamps
     max_tokens: int | None
     document_prompt: str
     query_prompt: str
@@ -69,9 +68,9 @@ class Model:
 
     def verify_unchanged(self) -> None:
         """Raise InputError if a model file was changed, added or removed since it was hashed."""
-        if _stamps(self.folder) == self.stamps:
+        if stamps_of(self.folder) == self.stamps:
             return
-        before, now = set(self.file_hashes), set(_hashes(self.folder))
+        before, now = set(self.file_hashes), set(hashes_of(self.folder))
         if before != now:
             names = ", ".join(sorted({name for name, _ in before ^ now}))
             raise InputError(
@@ -87,14 +86,14 @@ def open_model(settings: PipelineSettings) -> Model:
     again only where a file's size or time has changed.
     """
     folder = _locate(settings.model, settings.revision)
-    return _described(folder, _stamps(folder), settings.model == BUNDLED_MODEL)
+    return _described(folder, stamps_of(folder), settings.model == BUNDLED_MODEL)
 
 
 @lru_cache(maxsize=4)
-def _described(folder: Path, stamps: _Stamps, pinned: bool) -> Model:
-    model_folder.refuse_what_cannot_run(folder)
+def _described(folder: Path, stamps: Stamps, pinned: bool) -> Model:
+    refuse_what_cannot_run(folder)
     # The stamps are older than the hashes: a change between the two shows later.
-    hashes = tuple(_hashes(folder))
+    hashes = tuple(hashes_of(folder))
     if not any(file.endswith(".safetensors") for file, _ in hashes):
         raise InputError(
             f"model folder {folder} has no .safetensors weights; pickled weights (.bin) are not "
@@ -144,8 +143,8 @@ def _download(name: str, revision: str | None) -> Path:
             snapshot_download(
                 name,
                 revision=revision,
-                allow_patterns=[f"*{suffix}" for suffix in _LOADED_SUFFIXES],
-                ignore_patterns=[f"{folder}*" for folder in _UNUSED_FOLDERS],
+                allow_patterns=[f"*{suffix}" for suffix in LOADED_SUFFIXES],
+                ignore_patterns=[f"{folder}*" for folder in UNUSED_FOLDERS],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -153,36 +152,6 @@ def _download(name: str, revision: str | None) -> Path:
         raise InputError(
             f"model {name!r} at revision {revision} could not be fetched: {reason}"
         ) from error
-
-
-def _hashes(folder: Path) -> list[tuple[str, str]]:
-    return [(name, file_sha256(folder / name)) for name in _loaded_files(folder)]
-
-
-def _stamps(folder: Path) -> _Stamps:
-    stats = [(name, (folder / name).stat()) for name in _loaded_files(folder)]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-
-
-def _loaded_files(folder: Path) -> list[str]:
-    """Sorted names, relative to the folder, of all files that a load may read."""
-    names = []
-    seen = set()
-    # Links to folders are followed, since a load follows them too; a loop of links ends.
-    for parent, children, files in os.walk(folder, followlinks=True):
-        children.sort()
-        real = os.path.realpath(parent)
-        if real in seen:
-            children.clear()
-            continue
-        seen.add(real)
-        below = Path(parent).relative_to(folder)
-        names += [(below / file).as_posix() for file in files if Path(parent, file).is_file()]
-    return sorted(name for name in names if _is_loaded(name))
-
-
-def _is_loaded(name: str) -> bool:
-    return name.endswith(_LOADED_SUFFIXES) and not name.startswith((".", *_UNUSED_FOLDERS))
 
 
 def _check_pinned(folder: Path, hashes: dict[str, str]) -> None:

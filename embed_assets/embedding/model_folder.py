@@ -3,28 +3,13 @@
 The same rules as in sentence-transformers, so that what is promised before a load holds after it.
 """
 
-import json
-import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from embed_assets.embedding.model_json import json_object, json_value, whole_number
 from embed_assets.errors import InputError
 
-# Every shipped sentence-transformers module lives below this name; anything else would be code.
-_TRUSTED_MODULE = re.compile(r"sentence_transformers(\.\w+)+")
-# Plain text in, one vector out. Others (Router, CLIPModel, StaticEmbedding, ...) prepare texts
-# in ways that chunking does not know.
-_KNOWN_MODULES = {
-    "Transformer",
-    "Pooling",
-    "Normalize",
-    "Dense",
-    "LayerNorm",
-    "Dropout",
-    "WeightedLayerPooling",
-}
-# Where the Transformer module's own settings stand; the first that says anything counts.
-_TRANSFORMER_SETTINGS = tuple(
+_SETTINGS_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
@@ -36,80 +21,48 @@ _POSITION_OFFSETS = dict.fromkeys(
 _NO_LIMIT = 10**9
 
 
-def refuse_what_cannot_run(folder: Path) -> None:
-    """Raise InputError for foreign code, pickled weights and modules that chunking cannot serve."""
-    for module in modules(folder):
-        _refuse_module(folder, module)
-    names = [str(module["type"]).rpartition(".")[2] for module in modules(folder)]
-    if names and (names[0] != "Transformer" or "Pooling" not in names):
-        raise InputError(
-            f"{folder / 'modules.json'} lists {', '.join(names)}; expected a Transformer first and "
-            "a Pooling after it"
-        )
-    transformer = transformer_folder(folder)
-    for file in ("config.json", "tokenizer_config.json", "processor_config.json"):
-        if "auto_map" in _object(transformer / file):
-            raise InputError(
-                f"{transformer / file} has an auto_map, which points at code of its own; models "
-                "that bring their own code are refused"
-            )
-    if (transformer / "adapter_config.json").is_file():
-        raise InputError(
-            f"{transformer} holds an adapter, whose base model lies elsewhere; merge the two "
-            "(merge_and_unload) and save the model again"
-        )
-    if transformer_settings(folder).get("tokenizer_name_or_path"):
-        raise InputError(
-            f"{transformer} takes its tokenizer from elsewhere (tokenizer_name_or_path); save the "
-            "model again with its tokenizer"
-        )
-
-
-def _refuse_module(folder: Path, module: dict[str, Any]) -> None:
-    file = folder / "modules.json"
-    kind, path = str(module.get("type", "")), str(module.get("path", ""))
-    if not _TRUSTED_MODULE.fullmatch(kind):
-        raise InputError(
-            f"{file} names the class {kind!r}, which is not part of sentence-transformers; models "
-            "that bring their own code are refused"
-        )
-    if kind.rpartition(".")[2] not in _KNOWN_MODULES:
-        raise InputError(
-            f"{file} names the module {kind!r}, which this version cannot run; it knows "
-            f"{', '.join(sorted(_KNOWN_MODULES))}"
-        )
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise InputError(f"{file} names the path {path!r}, expected one inside the model folder")
-    # sentence-transformers would unpickle these where there is no safetensors file beside them.
-    if (folder / path / "pytorch_model.bin").is_file() and not any(
-        (folder / path).glob("*.safetensors")
-    ):
-        raise InputError(
-            f"{folder / path} has no .safetensors weights; pickled weights (.bin) are not loaded "
-            "because they can run code: save the model again with safe_serialization=True"
-        )
-
-
 def modules(folder: Path) -> list[dict[str, Any]]:
-    """The entries of modules.json; empty for a plain transformers folder."""
-    found = _json(folder / "modules.json", default=[])
-    if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
-        raise InputError(f"{folder / 'modules.json'} is no list of modules")
+    """The entries of modules.json, paths inside the folder; empty for a transformers folder."""
+    file = folder / "modules.json"
+    found = json_value(file, default=None)
+    if found is None:
+        return []
+    if not found or not isinstance(found, list) or not all(isinstance(m, dict) for m in found):
+        raise InputError(f"{file} is no list of modules")
+    for path in (module.get("path") for module in found):
+        if not _is_inside(path):
+            raise InputError(
+                f"{file} names the path {path!r}, expected one inside the model folder"
+            )
     return found
+
+
+def _is_inside(path: object) -> bool:
+    if not isinstance(path, str) or not path.isprintable() or "\\" in path:
+        return False
+    return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
+
+
+def module_folders(folder: Path) -> list[Path]:
+    """Every folder whose files a load reads: the model's own and that of each module."""
+    return list(dict.fromkeys([folder, *(folder / module["path"] for module in modules(folder))]))
 
 
 def transformer_folder(folder: Path) -> Path:
     """Where the transformer's own files lie: the folder itself, or in old models 0_Transformer."""
     found = modules(folder)
-    return folder / str(found[0].get("path", "")) if found else folder
+    return folder / found[0]["path"] if found else folder
+
+
+def settings_file(folder: Path) -> Path:
+    """Where the Transformer module's own settings stand: the first file that says anything."""
+    files = [transformer_folder(folder) / name for name in _SETTINGS_FILES]
+    return next(filter(json_object, files), files[0])
 
 
 def transformer_settings(folder: Path) -> dict[str, Any]:
     """What the Transformer module was saved with; empty where nothing is said."""
-    for name in _TRANSFORMER_SETTINGS:
-        if settings := _object(transformer_folder(folder) / name):
-            return settings
-    return {}
+    return json_object(settings_file(folder))
 
 
 def tokenizer_arguments(folder: Path) -> dict[str, Any]:
@@ -121,45 +74,57 @@ def tokenizer_arguments(folder: Path) -> dict[str, Any]:
 
 def token_limit(folder: Path) -> int | None:
     """Most tokens that the model reads, special tokens included; None where it does not say."""
-    transformer = transformer_folder(folder)
-    config = _object(transformer / "config.json")
+    transformer, settings = transformer_folder(folder), settings_file(folder)
+    config, tokenizer_config = transformer / "config.json", transformer / "tokenizer_config.json"
     said = (
-        tokenizer_arguments(folder).get("model_max_length")
-        or transformer_settings(folder).get("max_seq_length")
-        or _object(transformer / "tokenizer_config.json").get("model_max_length")
+        _size(settings, tokenizer_arguments(folder), "model_max_length", least=1)
+        or _size(settings, transformer_settings(folder), "max_seq_length", least=1)
+        or _size(tokenizer_config, json_object(tokenizer_config), "model_max_length", least=1)
     )
-    limits = [int(said)] if said else []
-    positions = int(config.get("max_position_embeddings") or 0)
+    limits = [said] if said else []
+    positions = _size(config, json_object(config), "max_position_embeddings", least=-1)
     # XLNet writes -1: it has no limit.
     if positions > 0:
-        limits.append(positions - _POSITION_OFFSETS.get(str(config.get("model_type")), 0))
+        model_type = str(json_object(config).get("model_type"))
+        limits.append(positions - _POSITION_OFFSETS.get(model_type, 0))
     limit = min(limits, default=_NO_LIMIT)
+    if limit < 1:
+        raise InputError(f"{config} has {positions} positions, none of them for a token")
     return limit if limit < _NO_LIMIT else None
 
 
 def dimension(folder: Path) -> int:
     """Length of the model's vectors, as its modules declare it; 0 where they do not say."""
-    config = _object(transformer_folder(folder) / "config.json")
-    width = int(config.get("hidden_size") or config.get("d_model") or config.get("dim") or 0)
+    file = transformer_folder(folder) / "config.json"
+    width = _size(file, json_object(file), "hidden_size", "d_model", "dim")
     for module in modules(folder):
-        config = _object(folder / str(module.get("path", "")) / "config.json")
-        kind = str(module["type"]).rpartition(".")[2]
+        file = folder / module["path"] / "config.json"
+        config, kind = json_object(file), str(module["type"]).rpartition(".")[2]
         if kind == "Pooling":
-            declared = config.get("embedding_dimension") or config.get("word_embedding_dimension")
-            width = int(declared or width) * _n_pooling_modes(config)
+            declared = _size(file, config, "embedding_dimension", "word_embedding_dimension")
+            width = (declared or width) * _n_pooling_modes(file, config)
         elif kind == "Dense":
-            width = int(config.get("out_features") or 0)
+            width = _size(file, config, "out_features")
     return width
 
 
-def _n_pooling_modes(config: dict[str, Any]) -> int:
+def _size(file: Path, config: dict[str, Any], *keys: str, least: int = 0) -> int:
+    """The first of some keys that says anything; 0 where none does."""
+    said = [(key, config[key]) for key in keys if config.get(key)]
+    return whole_number(file, *said[0], least) if said else 0
+
+
+def _n_pooling_modes(file: Path, config: dict[str, Any]) -> int:
     """Each mode of a Pooling module gives a vector of its own, one behind the other."""
     mode = config.get("pooling_mode")
     if mode is None:
         # Before sentence-transformers 6: one flag per mode, and the mean where none is set.
         flags = [on for key, on in config.items() if key.startswith("pooling_mode_")]
         return max(1, sum(map(bool, flags)))
-    return 1 if isinstance(mode, str) else len(mode)
+    modes = [mode] if isinstance(mode, str) else mode
+    if not isinstance(modes, list) or not 1 <= len(set(map(str, modes))) == len(modes):
+        raise InputError(f"{file} has the pooling_mode {mode!r:.80}, expected one or several names")
+    return len(modes)
 
 
 def ends_normalized(folder: Path) -> bool:
@@ -167,7 +132,7 @@ def ends_normalized(folder: Path) -> bool:
     found = modules(folder)
     if not found or not str(found[-1]["type"]).endswith(".Normalize"):
         return False
-    config = _object(folder / str(found[-1].get("path", "")) / "config.json")
+    config = json_object(folder / found[-1]["path"] / "config.json")
     vector = "sentence_embedding"
     source = config.get("module_input_name") or vector
     return source == vector and (config.get("module_output_name") or vector) == vector
@@ -175,26 +140,16 @@ def ends_normalized(folder: Path) -> bool:
 
 def prompts(folder: Path) -> tuple[str, str]:
     """The model's own prompts for documents and for queries; "" where it has none."""
-    config = _object(folder / "config_sentence_transformers.json")
-    named = {name: text or "" for name, text in (config.get("prompts") or {}).items()}
-    default = named.get(config.get("default_prompt_name") or "", "")
+    file = folder / "config_sentence_transformers.json"
+    config = json_object(file)
+    named, default_name = config.get("prompts") or {}, config.get("default_prompt_name") or ""
+    if not isinstance(named, dict) or any(
+        not isinstance(text, str | None) for text in (*named.values(), default_name)
+    ):
+        raise InputError(f"{file} has prompts that are no texts by name")
+    named = {name: text or "" for name, text in named.items()}
+    default = named.get(default_name, "")
     # sentence-transformers saves an empty "document" beside a model's own "passage".
     documents = [named[name] for name in ("document", "passage", "corpus") if name in named]
     document = next(filter(None, documents), "" if documents else default)
     return document, named.get("query", default)
-
-
-def _object(file: Path) -> dict[str, Any]:
-    found = _json(file, default={})
-    if not isinstance(found, dict):
-        raise InputError(f"{file} holds a JSON {type(found).__name__}, expected an object")
-    return found
-
-
-def _json(file: Path, default: object) -> Any:  # noqa: ANN401  as in json
-    if not file.is_file():
-        return default
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from error

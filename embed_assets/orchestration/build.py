@@ -10,21 +10,27 @@ from embed_assets.orchestration.automation import (
     report_schedule,
     shards_job,
 )
+from embed_assets.orchestration.maintenance import maintenance_job, maintenance_schedule
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.settings import PipelineSettings
 
 
 def build_pipeline(settings: PipelineSettings, observer: Observer | None = None) -> dg.Definitions:
-    """Assets, checks, jobs, sensor and schedule of one pipeline, keyed `<name>/...`.
+    """Assets, checks, jobs, sensor and schedules of one pipeline, keyed `<name>/...`.
 
     Several merge with `Definitions.merge`: nothing is shared but the pool named "gpu".
     """
     return dg.Definitions(
         assets=build_assets(settings, observer or Silent()),
-        jobs=[embed_job(settings), shards_job(settings), report_job(settings)],
+        jobs=[
+            embed_job(settings),
+            shards_job(settings),
+            report_job(settings),
+            maintenance_job(settings),
+        ],
         sensors=[file_sensor(settings)],
-        schedules=[report_schedule(settings)],
+        schedules=[report_schedule(settings), maintenance_schedule(settings)],
         resources={
             gpu_key(settings.name): GpuResource(
                 device=settings.device, max_tokens_per_batch=settings.max_tokens_per_batch

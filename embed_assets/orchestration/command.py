@@ -50,7 +50,7 @@ def run_pipeline(
     plan = pipeline.plan()
     pipeline.claim()
     stale = pipeline.stale_shards()
-    work = sorted(pipeline.pieces) if force else list(stale)
+    work = {s: stale.get(s) for s in sorted(pipeline.pieces)} if force else dict(stale)
     print_plan(settings, plan, work)
     if not work:
         print_nothing_to_do(pipeline)
@@ -167,8 +167,11 @@ def _first_failure(result: dg.ExecuteInProcessResult) -> str:
     return "the run failed before its first step"
 
 
-def open_ui(port: int) -> None:
-    """Replace this process by `dagster dev` on 127.0.0.1, with the project's own instance."""
+def open_ui(port: int, *, read_only: bool = False) -> None:
+    """Replace this process by `dagster dev` on 127.0.0.1, with the project's own instance.
+
+    `dagster dev` has no read-only mode, so that is the web server alone, without a daemon.
+    """
     home = dagster_home() or project_home()
     if home is None:
         raise InputError(
@@ -182,6 +185,6 @@ def open_ui(port: int) -> None:
     # Dagster tells of every beta and superseded function it uses itself, at each load.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `,ignore:Parameter `,ignore:Class `")
     workspace = str(project_root() / "workspace.yaml")
-    dagster = Path(sys.executable).parent / "dagster"
-    arguments = ["dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
-    os.execv(dagster, arguments)
+    command = ["dagster-webserver", "--read-only"] if read_only else ["dagster", "dev"]
+    program = Path(sys.executable).parent / command[0]
+    os.execv(program, [*command, "-w", workspace, "-h", "127.0.0.1", "-p", str(port)])

@@ -6,6 +6,9 @@ buffer. Truncated and corrupt streams are told apart from a file that simply end
 
 import gzip
 import io
+import os
+import stat
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from embed_assets.sources.refusal import Refusal
+from embed_assets.sources.refusal import Refusal, TooMuch
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,11 +32,13 @@ _ZSTD_INPUT_BYTES = 1 << 10
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """The file's decompressed bytes. Raises Refusal, also while being read within the `with`."""
+def opened(path: Path, max_decompressed_bytes: int = sys.maxsize) -> Iterator[io.BufferedIOBase]:
+    """The file's decompressed bytes. Raises Refusal, also while being read within the `with`;
+    TooMuch where a compressed file gives more than `max_decompressed_bytes`.
+    """
     try:
         with ExitStack() as stack:
-            yield _stream(path, stack)
+            yield _stream(path, max_decompressed_bytes, stack)
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise Refusal("corrupt compression", str(error)) from error
     except OSError as error:
@@ -57,13 +62,51 @@ def read_all(stream: io.BufferedIOBase, max_bytes: int) -> bytes:
     return b"".join(blocks)
 
 
-def _stream(path: Path, stack: ExitStack) -> io.BufferedIOBase:
-    raw = stack.enter_context(path.open("rb"))
-    if path.name.lower().endswith(".gz"):
-        return stack.enter_context(gzip.open(raw, "rb"))
-    if path.name.lower().endswith(".zst"):
-        return stack.enter_context(io.BufferedReader(_ZstdStream(raw)))
+def _stream(path: Path, max_bytes: int, stack: ExitStack) -> io.BufferedIOBase:
+    raw = stack.enter_context(_opened_regular(path))
+    if not is_compressed(path.name):
+        return raw
+    is_gzip = path.name.lower().endswith(".gz")
+    unpacked = gzip.GzipFile(fileobj=raw) if is_gzip else io.BufferedReader(_ZstdStream(raw))
+    limited = _Limited(stack.enter_context(unpacked), max_bytes)
+    return stack.enter_context(io.BufferedReader(limited))
+
+
+def _opened_regular(path: Path) -> io.BufferedReader:
+    # What was a file when the corpus was listed may be a pipe by now, which nobody ever writes to.
+    raw = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        raw.close()
+        raise Refusal("not a regular file", "only regular files are opened")
     return raw
+
+
+class _Limited(io.RawIOBase):
+    """The bytes of a decompressed stream; TooMuch where there are more than allowed.
+
+    Counted here and not by whoever reads lines: a line that is passed over counts too.
+    """
+
+    def __init__(self, unpacked: io.BufferedIOBase, max_bytes: int) -> None:
+        self._unpacked = unpacked
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._n_bytes
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        # Not readinto: that wants the buffer full, and loses what stands before a break.
+        n_bytes = self._unpacked.readinto1(buffer)
+        self._n_bytes += n_bytes
+        if self._n_bytes > self._max_bytes:
+            raise TooMuch(
+                "unpacks to too much", f"more than max_decompressed_bytes, {self._max_bytes}"
+            )
+        return n_bytes
 
 
 class _ZstdStream(io.RawIOBase):

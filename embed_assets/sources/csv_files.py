@@ -38,7 +38,7 @@ class CsvFormat:
         """A document or a rejection per record. Raises Refusal for the file."""
         builder = DocumentBuilder(piece.source, settings)
         end = sys.maxsize if is_compressed(path.name) else piece.end
-        with opened(path) as stream:
+        with opened(path, settings.max_decompressed_bytes) as stream:
             records = self._records(stream, 0, end, settings)
             header = _header(records)
             if header is None:

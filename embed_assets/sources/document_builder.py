@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from embed_assets.digests import digest
 from embed_assets.settings import PipelineSettings
-from embed_assets.sources.attributes import attributes_of
+from embed_assets.sources.attributes import AttributesReader
 from embed_assets.sources.decoding import is_blank, without_surrogates
-from embed_assets.sources.refusal import Refusal
+from embed_assets.sources.refusal import Refusal, TooMuch
 from embed_assets.sources.source import Document, Rejection
 
 # Enough to recognise a wrong column name by, whatever a record has for keys.
@@ -22,12 +22,14 @@ class DocumentBuilder:
         self._id = settings.id_column
         self._title = settings.title_column
         self._ids: set[str] = set()
+        self._attributes = AttributesReader(settings.max_records)
 
     def check_columns(self, columns: Iterable[str]) -> None:
         """Raises Refusal where the text column is not among `columns`."""
         names = list(columns)
         if self._text not in names:
-            there = ", ".join(repr(name) for name in names)
+            # Few and short: a record may have a million keys, or one as long as a book.
+            there = ", ".join(repr(name[:_COLUMNS_CHARS]) for name in names[:_COLUMNS_CHARS])
             if len(there) > _COLUMNS_CHARS:
                 there = there[:_COLUMNS_CHARS] + " ..."
             raise Refusal(
@@ -36,9 +38,14 @@ class DocumentBuilder:
             )
 
     def build(self, record: Mapping[str, object], position: int) -> Document | Rejection:
-        """The document in a record that stands at `position` in the file, or why there is none."""
+        """The document in a record that stands at `position` in the file, or why there is none.
+
+        Raises TooMuch where the records of the piece hold too many values.
+        """
         try:
             return self._document(record, position)
+        except TooMuch:
+            raise
         except Refusal as refusal:
             return refusal.at(self._source, position)
 
@@ -51,7 +58,7 @@ class DocumentBuilder:
             raise Refusal("empty document", "the text is empty or nothing but white space")
         used = {self._text, self._id, self._title}
         others = {key: value for key, value in record.items() if key not in used}
-        attributes = attributes_of(others)
+        attributes = self._attributes.read(others)
         title = record.get(self._title) if self._title else None
         # The id comes last, so that a record rejected for another reason does not claim it.
         return Document(

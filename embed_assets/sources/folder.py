@@ -10,10 +10,14 @@ from embed_assets.settings import PipelineSettings
 from embed_assets.shards import Piece, SourceFile
 from embed_assets.sources.byte_ranges import whole
 from embed_assets.sources.corpus_root import CorpusRoot, corpus_root
-from embed_assets.sources.folder_walk import FolderWalk, file_version
+from embed_assets.sources.file_version import file_version, version_at
+from embed_assets.sources.folder_walk import FolderWalk
 from embed_assets.sources.formats import FORMATS, format_of, suffix_of
-from embed_assets.sources.refusal import Refusal
+from embed_assets.sources.refusal import Refusal, TooMuch
 from embed_assets.sources.source import Document, Listing, Rejection
+from embed_assets.sources.text_files import TextFormat
+
+_CHANGED = "its documents may be of the old and of the new version; the next run reads it again"
 
 
 class FolderSource:
@@ -42,18 +46,33 @@ class FolderSource:
         return form.pieces(self._root.folder / file.source, file, shard_bytes)
 
     def read(self, piece: Piece) -> Iterator[Document | Rejection]:
-        """The piece's documents and rejections, at least one. Raises only if the corpus is gone."""
-        n_items = 0
+        """The piece's documents and rejections, at least one. Raises only if the corpus is gone.
+
+        The first comes when all are read: a piece that goes beyond a limit gives none.
+        """
+        items: list[Document | Rejection] = []
         try:
             path = self._root.path_of(piece.source)
             for item in format_of(piece.source).read(path, piece, self._settings):
-                n_items += 1
-                yield item
+                items.append(item)
+                if len(items) > self._settings.max_records:
+                    detail = f"more than max_records, {self._settings.max_records}"
+                    raise TooMuch("too many records", detail)
+        except TooMuch as refusal:
+            items = [refusal.at(piece.source, piece.start)]
         except Refusal as refusal:
-            yield refusal.at(piece.source, piece.start)
-            return
-        if not n_items:
-            yield Rejection(piece.source, piece.start, "no records", f"{piece.n_bytes} bytes")
+            items.append(refusal.at(piece.source, piece.start))
+        if not items:
+            items = [Rejection(piece.source, piece.start, "no records", f"{piece.n_bytes} bytes")]
+        yield from items
+        if any(isinstance(item, Document) for item in items) and self._has_changed(piece):
+            yield Rejection(piece.source, piece.start, "changed since it was listed", _CHANGED)
+
+    def _has_changed(self, piece: Piece) -> bool:
+        """Whether documents of a piece may be of two versions of its file, or from wrong cuts."""
+        # A text is read as it stands now, and refused if it changed meanwhile.
+        is_text = isinstance(format_of(piece.source), TextFormat)
+        return not is_text and version_at(self._root.folder / piece.source) != piece.version
 
     @cached_property
     def _root(self) -> CorpusRoot:

@@ -12,6 +12,7 @@ from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import SourceFile
 from embed_assets.sources.corpus_root import CorpusRoot
+from embed_assets.sources.file_version import file_version
 from embed_assets.sources.formats import FORMATS, suffix_of
 
 
@@ -61,7 +62,7 @@ class FolderWalk:
                     yield file
 
     def _is_wanted_folder(self, source: str, path: str) -> bool:
-        if self._exclude.match_file(f"{source}/"):
+        if _matches(self._exclude, f"{source}/"):
             self.skipped["(excluded folder)"] += 1
         elif os.path.normpath(path) == self._own_tables:
             self.skipped["(this pipeline's tables)"] += 1
@@ -94,9 +95,9 @@ class FolderWalk:
         suffix = suffix_of(entry.name)
         if suffix not in FORMATS:
             return suffix
-        if self._exclude.match_file(source):
+        if _matches(self._exclude, source):
             return "(excluded)"
-        if not all(patterns.match_file(source) for patterns in self._wanted):
+        if not all(_matches(patterns, source) for patterns in self._wanted):
             return "(not included)"
         return None if _is_unicode(source) else "(name is not UTF-8)"
 
@@ -104,9 +105,10 @@ class FolderWalk:
         return Path(real_path).is_relative_to(self._folder)
 
 
-def file_version(status: os.stat_result) -> str:
-    """Changes whenever a file is written: its size and modification time in nanoseconds."""
-    return f"{status.st_size}-{status.st_mtime_ns}"
+def _matches(patterns: GitIgnoreSpec, source: str) -> bool:
+    # The dot of pathspec's regular expressions is no newline: a folder "a\nb" hid its files from
+    # every pattern.
+    return patterns.match_file(source.replace("\n", "\ufffd"))
 
 
 def _patterns(setting: str, lines: Sequence[str]) -> GitIgnoreSpec:

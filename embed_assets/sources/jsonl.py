@@ -38,7 +38,7 @@ class JsonLinesFormat:
     ) -> Iterator[Document | Rejection]:
         """A document or a rejection per line that is not blank. Raises Refusal for the file."""
         builder = DocumentBuilder(piece.source, settings)
-        with opened(path) as stream:
+        with opened(path, settings.max_decompressed_bytes) as stream:
             start, end = (0, sys.maxsize) if is_compressed(path.name) else (piece.start, piece.end)
             if start:
                 stream.seek(start)

@@ -17,3 +17,11 @@ class Refusal(Exception):
     def at(self, source: str, position: int) -> Rejection:
         """The rejection of what stands at this place."""
         return Rejection(source, position, self.reason, self.detail)
+
+
+class TooMuch(Refusal):
+    """A piece goes beyond a limit of the settings: nothing of it is taken.
+
+    Not even what came before the limit: the start of a bomb is worth no computing, and half of a
+    good file would go unnoticed.
+    """

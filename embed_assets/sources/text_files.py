@@ -10,6 +10,7 @@ from embed_assets.shards import Piece, SourceFile
 from embed_assets.sources.byte_ranges import whole
 from embed_assets.sources.compressed import COMPRESSIONS, opened, read_all
 from embed_assets.sources.decoding import decoded, is_blank
+from embed_assets.sources.file_version import version_at
 from embed_assets.sources.refusal import Refusal
 from embed_assets.sources.source import Document, Rejection
 
@@ -31,8 +32,11 @@ class TextFormat:
         self, path: Path, piece: Piece, settings: PipelineSettings
     ) -> Iterator[Document | Rejection]:
         """The one document. Raises Refusal where the file is too large, not UTF-8 or empty."""
-        with opened(path) as stream:
+        before = version_at(path)
+        with opened(path, settings.max_decompressed_bytes) as stream:
             content = read_all(stream, settings.max_document_bytes)
+        if version_at(path) != before:
+            raise Refusal("changed while being read", "the next run reads it again")
         text = decoded(content)
         if is_blank(text):
             raise Refusal("empty document", f"{len(content)} bytes, nothing but white space")

@@ -36,6 +36,7 @@ from embed_assets.tables.table import (
     same_result,
 )
 
+_VERSIONS = ("input_version", "content_version")
 # Rounds of check and write: each lost round means that another writer of this shard won.
 _ROUNDS = 10
 
@@ -123,7 +124,11 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
     actions = pl.DataFrame(table.get_add_actions(flatten=True))
     if actions.is_empty():
         return {}
-    grouped = actions.group_by(f"partition.{SHARD}").agg(
+    # Statistics that a damaged log has lost match no version: the shard is made again.
+    versions = [f"{end}.{name}" for name in _VERSIONS for end in ("min", "max")]
+    lost = [pl.lit(None, pl.String).alias(name) for name in versions if name not in actions.columns]
+    known = actions.with_columns(lost).with_columns(pl.col(versions).fill_null("lost"))
+    grouped = known.group_by(f"partition.{SHARD}", maintain_order=True).agg(
         pl.col("min.input_version").min(),
         pl.col("max.input_version").max(),
         pl.col("min.content_version").min(),
@@ -137,7 +142,7 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
         shard: ShardState(
             low_input if low_input == high_input else f"{low_input}..{high_input}",
             low_content if low_content == high_content else f"{low_content}..{high_content}",
-            int(n_rows),
+            int(n_rows or 0),
             int(n_bytes),
         )
         for shard, low_input, high_input, low_content, high_content, n_rows, n_bytes in rows

@@ -31,7 +31,8 @@ _COMMIT_RETRIES = 100
 # A dictionary and statistics cost 20% of the write and help no reader: ids are digests in no
 # order. What statistics would say of texts has no place in a log, either.
 _PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
-_WRITER = WriterProperties(
+#: How every data file is written.
+WRITER = WriterProperties(
     compression="ZSTD",
     compression_level=1,
     default_column_properties=ColumnProperties(statistics_enabled="NONE"),
@@ -89,7 +90,7 @@ def commit(
                 table,
                 frame,
                 mode="append",
-                writer_properties=_WRITER,
+                writer_properties=WRITER,
                 commit_properties=properties,
             )
         else:
@@ -98,7 +99,7 @@ def commit(
                 frame,
                 mode="overwrite",
                 predicate=predicate,
-                writer_properties=_WRITER,
+                writer_properties=WRITER,
                 commit_properties=properties,
             )
         sync_commit(table, uri)

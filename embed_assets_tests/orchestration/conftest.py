@@ -87,6 +87,6 @@ def project(fresh: Project) -> Project:
     """The pipeline with its shards registered."""
     result = fresh.run("shards")
     assert result.success, [
-        e.step_failure_data.error.cause for e in result.all_events if e.is_step_failure
+        str(e.step_failure_data) for e in result.all_events if e.is_step_failure
     ]
     return fresh

@@ -65,3 +65,10 @@ def manifest(source: str) -> pl.DataFrame:
     row = {"shard": ["shard-000000"], "source": [source], "start": [0], "end": [9]}
     more = {"n_bytes": [9], "version": ["9-1"], "corpus": ["corpus"]}
     return with_checksums(pl.DataFrame(row | more), SHARDS)
+
+
+def checkpoint(seed: int, shard: str = "s", fingerprint: str = "f1") -> pl.DataFrame:
+    """Three vectors of texts that only this seed has."""
+    vectors = np.random.default_rng(seed).normal(size=(3, 8)).astype(np.float32)
+    hashes = pl.Series([f"{seed}-{i}" for i in "abc"])
+    return frames.checkpoint_frame(shard, fingerprint, hashes, vectors)

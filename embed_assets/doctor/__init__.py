@@ -1,0 +1,1 @@
+"""Find damage in the tables, name it, and mend what can be mended."""

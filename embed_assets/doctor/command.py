@@ -1,0 +1,62 @@
+"""`embed-assets doctor`: examine, mend if asked, and tell."""
+
+import json
+from collections.abc import Callable
+
+from embed_assets.doctor.examination import examine
+from embed_assets.doctor.finding import Finding, Kind
+from embed_assets.doctor.repair import SET_ASIDE, Repair
+
+Say = Callable[[str], None]
+
+
+def run_doctor(root: str, say: Say, *, repair: bool, as_json: bool) -> int:
+    """Examine the tables under a root. Returns the exit code: 0 clean, 1 findings remain."""
+    findings = examine(root)
+    if repair and findings:
+        _tell(findings, _quiet if as_json else say)
+        findings = _repaired(root, findings, _quiet if as_json else say)
+    if as_json:
+        for f in findings:
+            line = {"kind": f.kind.value, "table": f.table, "where": f.where, "detail": f.detail}
+            say(json.dumps(line))
+    else:
+        _tell(findings, say)
+        say(_verdict(findings, repair=repair))
+    return 1 if findings else 0
+
+
+def _quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def _repaired(root: str, findings: list[Finding], say: Say) -> list[Finding]:
+    mending = Repair(root)
+    n_steps = 0
+    for mend in (mending.logs, mending.rows, mending.history, mending.leftovers):
+        done = list(mend(findings))
+        for step in done:
+            say(f"repair: {step}")
+        # Examined again: what was mended may show what else there is.
+        findings = examine(root) if done else findings
+        n_steps += len(done)
+    if n_steps:
+        say(f"repair: what was taken away is under {root}/{SET_ASIDE}; nothing was deleted")
+    return findings
+
+
+def _tell(findings: list[Finding], say: Say) -> None:
+    for finding in findings:
+        say(str(finding))
+
+
+def _verdict(findings: list[Finding], *, repair: bool) -> str:
+    if not findings:
+        return "clean: every row is as it was written, and everything is up to date"
+    kinds = {finding.kind for finding in findings}
+    n_findings = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+    if kinds <= {Kind.STALE, Kind.UNKNOWN_SHARD}:
+        return f"{n_findings}; embed-assets run makes stale shards again"
+    if repair:
+        return f"{n_findings} could not be mended here; embed-assets run makes shards again"
+    return f"{n_findings}; --repair mends what can be mended from what is there"

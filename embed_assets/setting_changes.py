@@ -1,0 +1,168 @@
+"""Which settings have changed since a shard was up to date, in words. Pure, but for the model's
+digests.
+
+What a stage was made from says under which configuration it was made: a shard that would be up to
+date under an earlier one is stale because of what differs between that one and the present one.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from embed_assets import staleness
+from embed_assets.digests import digest
+from embed_assets.embedding import model as models
+from embed_assets.errors import SettingsError
+from embed_assets.fingerprints import Configuration, Recorded
+from embed_assets.settings import PipelineSettings, Precision, choices
+from embed_assets.staleness import STAGES, Stale
+from embed_assets.tables.table import ShardState
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMPARED = (
+    "text_column",
+    "id_column",
+    "title_column",
+    "max_document_bytes",
+    "document_prompt",
+    "max_tokens",
+    "overlap",
+    "normalize",
+    "truncate_dim",
+)
+
+
+def reading_version(settings: PipelineSettings) -> str:
+    """Digest of everything that decides how files are read."""
+    return digest(
+        settings.text_column,
+        settings.id_column or "",
+        settings.title_column or "",
+        int(settings.max_document_bytes),
+    )
+
+
+class SettingChanges:
+    """Says of stale shards what has changed, for one run."""
+
+    def __init__(
+        self,
+        earlier: Sequence[Recorded],
+        settings: PipelineSettings,
+        model: models.Model,
+        precision: str,
+    ) -> None:
+        """`earlier` is what was in force, latest first; the others are of the present run."""
+        self._earlier = [
+            (past.configuration, ", ".join(_since(past, settings, model, precision)))
+            for past in earlier
+        ]
+
+    def explained(
+        self, stale: Stale, shard_version: str, states: Mapping[str, ShardState | None]
+    ) -> Stale:
+        """The same with the exact reason where it is known, else as it was."""
+        n_standing = STAGES.index(stale.stage)
+        for configuration, changes in self._earlier:
+            n_then = _n_standing(configuration, shard_version, states)
+            # Of those under which more stands than now, the one under which most does.
+            if n_then > n_standing and changes:
+                n_standing, stale = n_then, replace(stale, reason=changes)
+        return stale
+
+
+def _n_standing(
+    configuration: Configuration, shard_version: str, states: Mapping[str, ShardState | None]
+) -> int:
+    """How many stages of a shard are up to date under a configuration."""
+    ingest = staleness.ingest_version(shard_version, configuration.reading_version)
+    stale = staleness.first_stale_stage(
+        ingest, configuration.chunking_version, configuration.fingerprint, states
+    )
+    return len(STAGES) if stale is None else STAGES.index(stale.stage)
+
+
+def _since(
+    past: Recorded, settings: PipelineSettings, model: models.Model, precision: str
+) -> list[str]:
+    """What has changed between a past configuration and the present one."""
+    then = _fingerprints(past.settings, model)
+    return setting_changes(
+        past.settings,
+        settings,
+        precisions=(then.get(past.configuration.fingerprint, ""), precision),
+        has_same_files=past.configuration.fingerprint in then,
+        has_same_tokenizer=past.configuration.chunking_version
+        == _chunking_version(past.settings, model),
+    )
+
+
+def setting_changes(
+    before: PipelineSettings,
+    now: PipelineSettings,
+    *,
+    precisions: tuple[str, str],
+    has_same_files: bool,
+    has_same_tokenizer: bool,
+) -> list[str]:
+    """One phrase for each change that makes rows stale, such as "max_tokens 256 -> 128".
+
+    `precisions` are what ran before, empty where nobody knows, and what runs now. `has_same_files`
+    says that the present model gives the vectors of then under the settings of then, and
+    `has_same_tokenizer` the chunks.
+    """
+    changes = []
+    if not has_same_files:
+        changes += _model_change(before, now, has_same_tokenizer=has_same_tokenizer)
+    then = precisions[0] or before.precision
+    if then not in ("auto", precisions[1]):
+        changes.append(f"precision {then} -> {precisions[1]}")
+    for name in _COMPARED:
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            changes.append(f"{name} {_shown(old)} -> {_shown(new)}")
+    return changes
+
+
+def _model_change(
+    before: PipelineSettings, now: PipelineSettings, *, has_same_tokenizer: bool
+) -> list[str]:
+    if before.model != now.model:
+        names = [settings.model.rstrip("/").rpartition("/")[2] for settings in (before, now)]
+        if names[0] == names[1]:
+            names = [before.model, now.model]
+        return [f"model {names[0]} -> {names[1]}"]
+    if before.revision != now.revision:
+        return [f"model {now.model} {_shown(before.revision)} -> {_shown(now.revision)}"]
+    # Chunks are also made by this program, whose next version may make others.
+    return [f"the model's files{'' if has_same_tokenizer else ' or embed-assets'} changed"]
+
+
+def _shown(value: object) -> str:
+    """A setting's value; a prompt in quotes, a commit in short."""
+    if value is None:
+        return "default"
+    text = str(value)
+    if _COMMIT.fullmatch(text):
+        return text[:8]
+    return repr(text) if isinstance(value, str) and not text.isidentifier() else text
+
+
+def _fingerprints(settings: PipelineSettings, model: models.Model) -> dict[str, str]:
+    """Fingerprint -> precision: those that a model has under these settings."""
+    try:
+        return {
+            models.fingerprint(settings, model, precision): precision
+            for precision in choices(Precision)
+            if precision != "auto"
+        }
+    except SettingsError:
+        # Its limit is below the max_tokens of then: it is another model.
+        return {}
+
+
+def _chunking_version(settings: PipelineSettings, model: models.Model) -> str:
+    try:
+        return models.chunking_version(settings, model)
+    except SettingsError:
+        return ""
