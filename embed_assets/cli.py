@@ -132,10 +132,10 @@ def doctor(tables: str, repair: bool, as_json: bool) -> None:
 @_tables_option
 @click.option(
     "--retention-days",
-    default=lambda: PipelineSettings().retention_days,
-    show_default="7",
+    default=PipelineSettings().retention_days,
+    show_default=True,
     type=click.IntRange(min=7),
-    help="Keep files that the tables no longer use this long; 7 at least.",
+    help="Keep files that the tables no longer use this long.",
 )
 def maintain(tables: str, retention_days: int) -> None:
     """Merge small files, delete old ones and what killed runs left. Safe while runs write.

@@ -168,9 +168,7 @@ class PipelineSettings(BaseModel):
     retention_days: int = Field(
         7, ge=7, description="How long maintenance keeps files that the tables no longer use."
     )
-    maintenance_schedule: str = Field(
-        "0 4 * * 0", description="Cron line of the tables' maintenance."
-    )
+    maintenance_schedule: str = Field("0 4 * * 0", description="Cron line of the maintenance.")
 
     @field_validator("shard_bytes", "max_document_bytes", "max_decompressed_bytes", mode="before")
     @classmethod

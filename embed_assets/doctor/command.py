@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+from embed_assets.doctor.child import Child
 from embed_assets.doctor.examination import examine
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.repair import SET_ASIDE, Repair
@@ -12,10 +13,11 @@ Say = Callable[[str], None]
 
 def run_doctor(root: str, say: Say, *, repair: bool, as_json: bool) -> int:
     """Examine the tables under a root. Returns the exit code: 0 clean, 1 findings remain."""
-    findings = examine(root)
-    if repair and findings:
-        _tell(findings, _quiet if as_json else say)
-        findings = _repaired(root, findings, _quiet if as_json else say)
+    with Child() as child:
+        findings = examine(root, child)
+        if repair and findings:
+            _tell(findings, _quiet if as_json else say)
+            findings = _repaired(root, findings, _quiet if as_json else say, child)
     if as_json:
         for f in findings:
             line = {"kind": f.kind.value, "table": f.table, "where": f.where, "detail": f.detail}
@@ -30,15 +32,15 @@ def _quiet(line: str) -> None:
     """Say nothing."""
 
 
-def _repaired(root: str, findings: list[Finding], say: Say) -> list[Finding]:
-    mending = Repair(root)
+def _repaired(root: str, findings: list[Finding], say: Say, child: Child) -> list[Finding]:
+    mending = Repair(root, child)
     n_steps = 0
     for mend in (mending.logs, mending.rows, mending.history, mending.leftovers):
         done = list(mend(findings))
         for step in done:
             say(f"repair: {step}")
         # Examined again: what was mended may show what else there is.
-        findings = examine(root) if done else findings
+        findings = examine(root, child) if done else findings
         n_steps += len(done)
     if n_steps:
         say(f"repair: what was taken away is under {root}/{SET_ASIDE}; nothing was deleted")

@@ -8,7 +8,7 @@ from pathlib import Path
 from embed_assets.doctor.log_files import LOG, belongs_in_log, read_log
 
 # Names that delta-rs gives to files that it has not finished writing.
-_STAGING = re.compile(r".+\.parquet#\d+|_commit_.+\.json\.tmp|.+\.tmp")
+_STAGING = re.compile(r".+\.(parquet|json)#\d+|_commit_.+\.json\.tmp|.+\.tmp")
 # A write takes far less: whatever is older and named by no commit belongs to nobody.
 _SETTLED_SECONDS = 3600.0
 

@@ -48,7 +48,8 @@ _OF_ROWS = {
 class Repair:
     """One repair of the tables under a root."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, child: Child) -> None:
+        self._child = child
         self._tables = open_delta_tables(root)
         self._root = self._tables.root
         self._aside = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
@@ -61,12 +62,11 @@ class Repair:
                 yield f"{name}: its log is in an object store; mend it there"
                 continue
             yield from self._alone(self._mend_log, name, folder)
-            with Child() as child:
-                if self._can_be_opened(child, name):
-                    continue
-                # Not while alone: what is saved is written like everything else.
-                if name == "embeddings":
-                    yield f"embeddings: {self._salvage(child, folder)} sound vectors saved"
+            if self._can_be_opened(name):
+                continue
+            # Not while alone: what is saved is written like everything else.
+            if name == "embeddings":
+                yield f"embeddings: {self._salvage(folder)} sound vectors saved"
             yield from self._alone(self._give_up, name, folder)
 
     def _alone(
@@ -95,18 +95,18 @@ class Repair:
     def _give_up(self, name: str, folder: Path) -> Iterator[str]:
         yield self._moved(folder, name, "its log cannot be mended; the next run makes it")
 
-    def _can_be_opened(self, child: Child, name: str) -> bool:
+    def _can_be_opened(self, name: str) -> bool:
         try:
-            child.call(whole_tables.inspect_table, f"{self._root}/{name}", name, None)
+            self._child.call(whole_tables.inspect_table, f"{self._root}/{name}", name, None)
         except (InputError, Crashed):
             return False
         return True
 
-    def _salvage(self, child: Child, folder: Path) -> int:
+    def _salvage(self, folder: Path) -> int:
         n_saved = 0
         for path in sorted(folder.glob(f"{SHARD}=*/*.parquet")):
             try:
-                n_saved += child.call(salvage_vectors, self._root, str(path))
+                n_saved += self._child.call(salvage_vectors, self._root, str(path))
             except (InputError, Crashed):
                 # Unreadable: the examination has named it.
                 continue
@@ -116,24 +116,23 @@ class Repair:
         """Publish the sound rows of damaged shards, marked to be made again."""
         damaged = {(f.table, f.where) for f in findings if f.kind in _OF_ROWS}
         foreign = {f.table for f in findings if f.kind is Kind.FOREIGN_TABLE}
-        with Child() as child:
-            for name, shard in sorted(damaged):
-                if name in foreign:
-                    continue
-                if name in SHARD_TABLES:
-                    kinds = {f.kind for f in findings if (f.table, f.where) == (name, shard)}
-                    yield self._shard(child, name, shard, kinds)
-                elif name != "checkpoints":
-                    yield self._whole(child, name)
-                else:
-                    folder = local_path(f"{self._root}/{name}")
-                    if folder is not None:
-                        yield self._moved(folder, name, "it holds nothing but unfinished work")
+        for name, shard in sorted(damaged):
+            if name in foreign:
+                continue
+            if name in SHARD_TABLES:
+                kinds = {f.kind for f in findings if (f.table, f.where) == (name, shard)}
+                yield self._shard(name, shard, kinds)
+            elif name != "checkpoints":
+                yield self._whole(name)
+            else:
+                folder = local_path(f"{self._root}/{name}")
+                if folder is not None:
+                    yield self._moved(folder, name, "it holds nothing but unfinished work")
 
-    def _shard(self, child: Child, name: str, shard: str, kinds: set[Kind]) -> str:
+    def _shard(self, name: str, shard: str, kinds: set[Kind]) -> str:
         uri, table = f"{self._root}/{name}", self._tables.by_shard[name]
-        unreadable = self._unreadable(child, uri, name, shard)
-        rows = child.call(shard_rows.read_shard, uri, name, shard, unreadable).rows
+        unreadable = self._unreadable(uri, name, shard)
+        rows = self._child.call(shard_rows.read_shard, uri, name, shard, unreadable).rows
         rows = rows.filter(pl.col(SHARD) == shard)
         if kinds <= {Kind.LOG_ENTRY} and rows["input_version"].n_unique() == 1:
             mended, what = rows, "written again as it is"
@@ -153,11 +152,11 @@ class Repair:
             return f"{name}/{shard}: not mended: {error}"
         return f"{name}/{shard}: {what}"
 
-    def _unreadable(self, child: Child, uri: str, name: str, shard: str) -> list[str]:
+    def _unreadable(self, uri: str, name: str, shard: str) -> list[str]:
         unreadable = []
-        for path in child.call(whole_tables.paths_of, uri, shard):
+        for path in self._child.call(whole_tables.paths_of, uri, shard):
             try:
-                child.call(whole_tables.probe, path, name)
+                self._child.call(whole_tables.probe, path, name)
             except Crashed:
                 unreadable.append(path)
             except InputError:
@@ -165,10 +164,10 @@ class Repair:
                 continue
         return unreadable
 
-    def _whole(self, child: Child, name: str) -> str:
+    def _whole(self, name: str) -> str:
         whole = self._tables.manifest if name == "shards" else self._tables.fingerprints
         try:
-            snapshot = child.call(whole.read)
+            snapshot = self._child.call(whole.read)
         except (InputError, Crashed):
             folder = local_path(whole.uri)
             if folder is None:
@@ -186,8 +185,7 @@ class Repair:
                 yield from self._alone(partial(self._past, finding.where), finding.table, folder)
 
     def _past(self, commit: str, name: str, folder: Path) -> Iterator[str]:
-        with Child() as child:
-            child.call(whole_tables.make_history, f"{self._root}/{name}")
+        self._child.call(whole_tables.make_history, f"{self._root}/{name}")
         if (folder / commit).exists():
             yield self._moved(folder / commit, name, "a checkpoint of the log stands for it")
         else:
@@ -203,8 +201,7 @@ class Repair:
 
     def _swept(self, name: str, folder: Path) -> Iterator[str]:
         # Looked for again while nobody writes: what was committed since is no leftover.
-        with Child() as child:
-            live = child.call(whole_tables.live_paths, f"{self._root}/{name}")
+        live = self._child.call(whole_tables.live_paths, f"{self._root}/{name}")
         for path in list(leftovers(folder, live, nobody_writes=True)):
             yield self._moved(path, name, "no commit names it")
 
