@@ -11,6 +11,7 @@ from functools import cached_property, partial
 
 from embed_assets import fingerprints, staleness
 from embed_assets.chunking.token_windows import TokenWindows
+from embed_assets.clean_up import remove_spent_checkpoints, remove_vanished
 from embed_assets.embedding import model as models
 from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.precision import resolve_precision
@@ -25,7 +26,6 @@ from embed_assets.manifest import (
     read_manifest,
     refuse_another_corpus,
 )
-from embed_assets.rows import SHARD_TABLES
 from embed_assets.setting_changes import SettingChanges, reading_version
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import (
@@ -156,33 +156,10 @@ class OpenedPipeline:
             frame = manifest_frame(plan.manifest, self.settings.corpus)
             self.tables.manifest.replace(frame, snapshot, plan.next_number)
         self.pieces = grouped_by_shard(plan.manifest)
-        self._remove_vanished()
-        self._remove_spent_checkpoints()
+        remove_vanished(self.tables, self.pieces.keys(), self._fence)
+        remove_spent_checkpoints(self.tables, self.pieces.keys())
         n_bytes = sum(file.n_bytes for file in listing.files)
         return CorpusPlan(plan, len(listing.files), n_bytes, listing.skipped)
-
-    def _remove_vanished(self) -> None:
-        """Remove rows of shards that the manifest no longer has, also after a crash half-way."""
-        for name, table in self.tables.by_shard.items():
-            states = table.states()
-            for shard in sorted(states.keys() - self.pieces.keys()):
-                no_rows = SHARD_TABLES[name].to_frame()
-                fence = partial(self._fence.check_files, shard, None)
-                table.publish(shard, no_rows, states[shard], fence=fence)
-
-    def _remove_spent_checkpoints(self) -> None:
-        """Remove what a run left that was killed between publishing a shard and clearing up."""
-        checkpoints = self.tables.checkpoints.keys()
-        if not checkpoints:
-            return
-        chunks, embeddings = self.tables.chunks.states(), self.tables.embeddings.states()
-        for key in checkpoints:
-            content = staleness.content_of(chunks.get(key.shard))
-            expected = staleness.embeddings_version(content, key.fingerprint)
-            standing = embeddings.get(key.shard)
-            is_published = standing is not None and standing.input_version == expected
-            if is_published or key.shard not in self.pieces:
-                self.tables.checkpoints.clear(key)
 
     def read_shard(self, shard: str) -> Iterator[Document | Rejection]:
         """The documents of a shard, in the order of its files."""

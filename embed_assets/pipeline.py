@@ -9,34 +9,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from embed_assets import frames, staleness
 from embed_assets.checksums import is_sound, sound_or_refused
 from embed_assets.chunking.token_windows import Chunk, TokenWindows
-from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_all
+from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.model import vectors_are_unit
-from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.quality.checks import Finding, blocking_findings, warning_findings
 from embed_assets.quality.metrics import shard_metrics
+from embed_assets.shard_vectors import (
+    OnTokens,
+    embed_texts,
+    no_vectors,
+    prove_token_ids,
+    run_numbers,
+    vectors_at_hand,
+)
 from embed_assets.sources.source import Document, Rejection
 from embed_assets.tables.table import CheckpointKey, ShardState, ShardTable, Tables, constant
-from embed_assets.vectors_at_hand import CheckpointSaver, no_vectors, vectors_at_hand
 
 # Characters tokenized in one call: enough to keep all cores busy, little enough that a shard's
 # token objects never stand in memory all at once.
 _CHARS_PER_CALL = 4_000_000
-# Chunks per shard whose stored ids are compared with the loaded model's own preprocessing.
-_PROVED_CHUNKS = 4
 
 # What only the run that made the vectors knows, and quality_metrics keeps.
 _RUN_NUMBERS = ("tokens_per_second", "padding_waste", "seconds", "embedded_tokens", "reused_share")
-
-OnTokens = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,10 @@ def embed_shard(
     provenance: dict[str, object] = {}
     if missing.height:
         encoder = load_encoder()
-        _prove_token_ids(chunks, pipeline, encoder)
-        new, stats = _embedded(shard, missing, pipeline, encoder, on_tokens, save=not force)
+        prove_token_ids(chunks, pipeline, encoder)
+        new, stats = embed_texts(shard, missing, pipeline, encoder, on_tokens, save=not force)
         provenance = {"device": encoder.device, "precision": encoder.precision}
-    numbers = _embed_numbers(chunks, missing, stats)
+    numbers = run_numbers(chunks, missing, stats)
     rows = frames.embeddings_frame(
         shard,
         chunks,
@@ -228,68 +228,6 @@ def _sound_rows(tables: Tables, table: ShardTable, shard: str) -> pl.DataFrame:
 def _content_version(rows: pl.DataFrame) -> str | None:
     """What the rows that were read are, whatever stands in the table by now; None for no rows."""
     return None if rows.is_empty() else constant(rows, "content_version")
-
-
-def _embedded(
-    shard: str,
-    texts: pl.DataFrame,
-    pipeline: OpenedPipeline,
-    encoder: Encoder,
-    on_tokens: OnTokens,
-    *,
-    save: bool,
-) -> tuple[pl.DataFrame, EncodeStats]:
-    """Vectors (text_hash, embedding) of texts, saved to the checkpoints as they come."""
-    saver = CheckpointSaver(shard, pipeline, texts["text_hash"]) if save else None
-    lengths = texts["n_tokens"].to_numpy()
-
-    def on_batch(rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        on_tokens(int(lengths[rows].sum()))
-        if saver is not None:
-            saver.add(rows, vectors)
-
-    vectors, stats = encode_all(
-        encoder,
-        TokenRows.from_series(texts["token_ids"]),
-        pipeline.batch_budget(encoder),
-        on_batch,
-    )
-    pipeline.remember_budget(encoder, stats)
-    embedding = pl.Series("embedding", vectors).arr.to_list()
-    return pl.DataFrame({"text_hash": texts["text_hash"], "embedding": embedding}), stats
-
-
-def _prove_token_ids(chunks: pl.DataFrame, pipeline: OpenedPipeline, encoder: Encoder) -> None:
-    """Raise InputError if the stored ids are not what the loaded model makes of the texts."""
-    sample = chunks.sample(min(_PROVED_CHUNKS, chunks.height), seed=0)
-    for shard, chunk_id, text, ids in sample.select(
-        "shard", "chunk_id", "text", "token_ids"
-    ).iter_rows():
-        if encoder.token_ids(text) != ids:
-            raise InputError(
-                f"chunk {chunk_id} of shard {shard} has other token ids than the model "
-                f"{pipeline.settings.model} makes of its text: this model prepares texts in a way "
-                "that chunking does not know; nothing was embedded"
-            )
-
-
-def _embed_numbers(
-    chunks: pl.DataFrame, embedded: pl.DataFrame, stats: EncodeStats
-) -> dict[str, float]:
-    numbers = {
-        "chunks": float(chunks.height),
-        "tokens": float(chunks["n_tokens"].sum()),
-        "embedded_chunks": float(embedded.height),
-        "embedded_tokens": float(stats.n_tokens),
-        "padded_tokens": float(stats.n_padded_tokens),
-        "reused_share": 1 - embedded.height / chunks.height if chunks.height else 0.0,
-        "seconds": stats.seconds,
-        "halvings": float(stats.n_halvings),
-    }
-    if stats.n_tokens:
-        numbers["tokens_per_second"] = stats.n_tokens / stats.seconds
-        numbers["padding_waste"] = 1 - stats.n_tokens / stats.n_padded_tokens
-    return numbers
 
 
 def _findings(

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from embed_assets import opened_pipeline
 from embed_assets.checksums import row_checksums
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.fingerprints import recorded_settings
@@ -239,7 +240,7 @@ def test_rows_of_a_vanished_shard_go_even_if_the_run_that_saw_it_was_killed(
     gone = shard_of(settings, "c.txt")
     (Path(settings.corpus) / "c.txt").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(OpenedPipeline, "_remove_vanished", lambda *_: None)
+        patch.setattr(opened_pipeline, "remove_vanished", lambda *_: None)
         OpenedPipeline(settings).plan()
     assert gone in read(settings, "embeddings")["shard"]
     run(settings)

@@ -26,8 +26,10 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
     arguments = tokenizer_arguments(folder) | {"trust_remote_code": False, "local_files_only": True}
     try:
         loaded = AutoTokenizer.from_pretrained(str(transformer_folder(folder)), **arguments)
-    # The tokenizers library raises plain Exception for a file that it cannot read.
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # The tokenizers library raises plain Exception for a file that it cannot read, or panics.
+    except BaseException as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(f"no tokenizer could be loaded from {folder}: {reason}") from error
     if not loaded.is_fast:
