@@ -34,15 +34,13 @@ def _quiet(line: str) -> None:
 
 def _repaired(root: str, findings: list[Finding], say: Say, child: Child) -> list[Finding]:
     mending = Repair(root, child)
-    n_steps = 0
     for mend in (mending.logs, mending.rows, mending.history, mending.leftovers):
         done = list(mend(findings))
         for step in done:
             say(f"repair: {step}")
         # Examined again: what was mended may show what else there is.
         findings = examine(root, child) if done else findings
-        n_steps += len(done)
-    if n_steps:
+    if mending.n_moved:
         say(f"repair: what was taken away is under {root}/{SET_ASIDE}; nothing was deleted")
     return findings
 
@@ -60,5 +58,5 @@ def _verdict(findings: list[Finding], *, repair: bool) -> str:
     if kinds <= {Kind.STALE, Kind.UNKNOWN_SHARD}:
         return f"{n_findings}; embed-assets run makes stale shards again"
     if repair:
-        return f"{n_findings} could not be mended here; embed-assets run makes shards again"
+        return f"{n_findings} left; embed-assets run makes the shards again that are marked"
     return f"{n_findings}; --repair mends what can be mended from what is there"

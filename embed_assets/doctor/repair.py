@@ -53,6 +53,7 @@ class Repair:
         self._tables = open_delta_tables(root)
         self._root = self._tables.root
         self._aside = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}"
+        self.n_moved = 0
 
     def logs(self, findings: Sequence[Finding]) -> Iterator[str]:
         """Mend logs. Says what was done, a line at a time. Examine again before `rows`."""
@@ -213,4 +214,5 @@ class Repair:
         target = root / SET_ASIDE / self._aside / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, target)
+        self.n_moved += 1
         return f"{name}: {relative} moved to {target.relative_to(root)}: {why}"
