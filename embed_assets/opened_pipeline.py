@@ -37,6 +37,7 @@ from embed_assets.shards import (
     shard_version,
 )
 from embed_assets.sources.open_source import open_source
+from embed_assets.sources.shard_reading import read_pieces
 from embed_assets.sources.source import Document, Rejection, Source
 from embed_assets.staleness import Stale
 from embed_assets.tables.delta import open_delta_tables
@@ -163,8 +164,8 @@ class OpenedPipeline:
 
     def read_shard(self, shard: str) -> Iterator[Document | Rejection]:
         """The documents of a shard, in the order of its files."""
-        for piece in self._pieces_of(shard):
-            yield from self.source.read(piece)
+        limit = int(self.settings.max_decompressed_bytes)
+        return read_pieces(self.source, self._pieces_of(shard), limit)
 
     def ingest_version(self, shard: str) -> str:
         """What raw_corpus would be made from for this shard."""

@@ -24,6 +24,8 @@ _COMPARED = (
     "id_column",
     "title_column",
     "max_document_bytes",
+    "max_decompressed_bytes",
+    "max_records",
     "document_prompt",
     "max_tokens",
     "overlap",
@@ -39,6 +41,8 @@ def reading_version(settings: PipelineSettings) -> str:
         settings.id_column or "",
         settings.title_column or "",
         int(settings.max_document_bytes),
+        int(settings.max_decompressed_bytes),
+        settings.max_records,
     )
 
 

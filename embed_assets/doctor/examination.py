@@ -165,7 +165,8 @@ def one_line(error: Exception) -> str:
 def _exists(uri: str) -> bool:
     folder = local_path(uri)
     if folder is not None:
-        return (folder / LOG).is_dir()
+        # Without a log but with data, it was a table. With neither, one was about to be made.
+        return any(folder.rglob("*.parquet")) or any(folder.glob(f"{LOG}/*.json"))
     from deltalake import DeltaTable
 
     return DeltaTable.is_deltatable(uri)

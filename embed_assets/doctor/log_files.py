@@ -23,8 +23,8 @@ class LogReading:
     """What a log says, commit by commit.
 
     `live` are the add actions in force by path, and None where the log does not begin at commit 0
-    or holds a commit that cannot be read. `named` are all paths that any commit names. Commits that
-    a checkpoint of the log has made history are not held against it.
+    or holds a commit that cannot be read. `named` are all paths that any commit names. A commit
+    that is missing, but that a checkpoint of the log has made history, is not held against it.
     """
 
     damaged: dict[int, str] = field(default_factory=dict)
@@ -45,9 +45,11 @@ class _Damaged(Exception):
 def read_log(table: Path) -> LogReading:
     """Read every commit of a table's log."""
     reading = LogReading()
-    reading.versions = sorted(
-        int(match[1]) for file in (table / LOG).iterdir() if (match := _COMMIT.fullmatch(file.name))
-    )
+    files = (table / LOG).glob("*.json")
+    reading.versions = sorted(int(m[1]) for f in files if (m := _COMMIT.fullmatch(f.name)))
+    if not reading.versions:
+        reading.live = None
+        return reading
     live: dict[str, Mapping[str, Any]] = {}
     history = _checkpoint_version(table)
     first = min([history + 1, *reading.versions])
@@ -59,7 +61,7 @@ def read_log(table: Path) -> LogReading:
         except _Damaged as damage:
             # What later commits take away may be what this one has brought.
             is_complete = False
-            if version > history:
+            if version > history or commit_path(table, version).exists():
                 reading.damaged[version] = str(damage)
     reading.live = live if is_complete else None
     return reading
@@ -78,7 +80,7 @@ def commit_path(table: Path, version: int) -> Path:
 
 def checkpoints(table: Path) -> list[Path]:
     """The log's own checkpoint files, oldest first."""
-    return sorted(f for f in (table / LOG).iterdir() if _CHECKPOINT.fullmatch(f.name))
+    return sorted(f for f in (table / LOG).glob("*.parquet") if _CHECKPOINT.fullmatch(f.name))
 
 
 def belongs_in_log(name: str) -> bool:

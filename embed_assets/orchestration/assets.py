@@ -38,7 +38,14 @@ _SHARD_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k not in CORPUS_CHEC
 
 # Settings that change what each stage makes: the UI marks shards as outdated when they do.
 _STAGE_SETTINGS = {
-    "raw_corpus": ("text_column", "id_column", "title_column", "max_document_bytes"),
+    "raw_corpus": (
+        "text_column",
+        "id_column",
+        "title_column",
+        "max_document_bytes",
+        "max_decompressed_bytes",
+        "max_records",
+    ),
     "chunks": ("model", "revision", "document_prompt", "max_tokens", "overlap"),
     "embeddings": ("model", "revision", "precision", "normalize", "truncate_dim"),
     "quality_metrics": (),

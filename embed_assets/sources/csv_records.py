@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from embed_assets.sources.refusal import Refusal
+from embed_assets.sources.refusal import Refusal, TooMuch
 
 _BLOCK_BYTES = 1 << 20
 # The csv module's own limit is one for the whole process; ours comes from the settings.
@@ -21,7 +21,8 @@ def csv_records(
 ) -> Iterator[tuple[int, list[str] | Refusal]]:
     """(byte offset, fields) of the records in [start, end), or why one could not be parsed.
 
-    `stream` stands at `start`, where a record begins. Blank lines are passed over.
+    `stream` stands at `start`, where a record begins. Blank lines are passed over. Raises what
+    the stream raises.
     """
     csv.field_size_limit(_NO_FIELD_LIMIT)
     lines = _Lines(stream, start, end, max_bytes)
@@ -37,6 +38,8 @@ def csv_records(
             return
         except csv.Error as error:
             yield position, Refusal("invalid CSV", str(error))
+        except TooMuch:
+            raise
         except Refusal as refusal:
             yield position, refusal
 

@@ -72,21 +72,15 @@ class FolderWalk:
 
     def _file(self, source: str, entry: os.DirEntry[str]) -> SourceFile | None:
         """The file if it is to be read; otherwise counts it as skipped."""
-        if reason := self._reason_without_stat(source, entry):
-            self.skipped[reason] += 1
-            return None
         try:
-            status = entry.stat()
-            is_outside = entry.is_symlink() and not self._holds(os.path.realpath(entry.path))
+            reason = self._reason_without_stat(source, entry) or self._reason_by_stat(entry)
+            if reason is None:
+                status = entry.stat()
+                return SourceFile(source, status.st_size, file_version(status))
         except OSError:
-            self.skipped["(broken link or vanished file)"] += 1
-            return None
-        if is_outside:
-            self.skipped["(link out of the corpus)"] += 1
-        elif not stat.S_ISREG(status.st_mode):
-            self.skipped["(not a regular file)"] += 1
-        else:
-            return SourceFile(source, status.st_size, file_version(status))
+            # Even `is_dir` raises, for a link to itself.
+            reason = "(broken link or vanished file)"
+        self.skipped[reason] += 1
         return None
 
     def _reason_without_stat(self, source: str, entry: os.DirEntry[str]) -> str | None:
@@ -100,6 +94,12 @@ class FolderWalk:
         if not all(_matches(patterns, source) for patterns in self._wanted):
             return "(not included)"
         return None if _is_unicode(source) else "(name is not UTF-8)"
+
+    def _reason_by_stat(self, entry: os.DirEntry[str]) -> str | None:
+        mode = entry.stat().st_mode
+        if entry.is_symlink() and not self._holds(os.path.realpath(entry.path)):
+            return "(link out of the corpus)"
+        return None if stat.S_ISREG(mode) else "(not a regular file)"
 
     def _holds(self, real_path: str) -> bool:
         return Path(real_path).is_relative_to(self._folder)

@@ -1,5 +1,6 @@
 """Which file names can be read, and by what. A new format is one new file and one line here."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -13,6 +14,8 @@ from embed_assets.sources.parquet import ParquetFormat
 from embed_assets.sources.refusal import Refusal
 from embed_assets.sources.source import Document, Rejection
 from embed_assets.sources.text_files import TextFormat
+
+_PLAIN = re.compile(r"[.\w+~-]{1,30}|\(no suffix\)", re.ASCII)
 
 
 class Format(Protocol):
@@ -55,7 +58,11 @@ def format_of(name: str) -> Format:
 
 
 def suffix_of(name: str) -> str:
-    """A file name's type in lower case, `.gz` and `.zst` together with what they pack."""
+    """A file name's type in lower case, `.gz` and `.zst` together with what they pack.
+
+    Of letters, digits and the like alone: messages and the UI show it.
+    """
     suffixes = PurePosixPath(name.lower()).suffixes
     n_parts = 2 if suffixes and suffixes[-1] in COMPRESSIONS else 1
-    return "".join(suffixes[-n_parts:]) or "(no suffix)"
+    suffix = "".join(suffixes[-n_parts:]) or "(no suffix)"
+    return suffix if _PLAIN.fullmatch(suffix) else "(odd suffix)"

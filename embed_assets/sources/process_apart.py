@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +31,7 @@ _KILLED_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)
 _idle: list["_Process"] = []
 
 
-def call(function: str, *arguments: object, max_memory_bytes: int) -> Iterator[Any]:
+def call(function: str, *arguments: object, max_memory_bytes: int) -> Generator[Any, None, None]:
     """What a function of `parquet_rows` yields. Raises the Refusal that it raises, and Refusal
     where the process does not survive the file.
     """
@@ -169,15 +169,18 @@ class _Process:
 
 
 def _take() -> _Process:
-    while _idle:
-        process = _idle.pop()
-        if process.is_alive():
-            return process
-        process.end()
+    # Each is popped by one thread alone, and another thread may pop the last.
+    with suppress(IndexError):
+        while True:
+            process = _idle.pop()
+            if process.is_alive():
+                return process
+            process.end()
     return _Process()
 
 
 @atexit.register
-def _end_all() -> None:
+def end_all() -> None:
+    """End the processes that wait for work."""
     while _idle:
         _idle.pop().end()

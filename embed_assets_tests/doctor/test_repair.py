@@ -87,6 +87,17 @@ def test_a_damaged_commit_amid_others_is_put_behind_a_checkpoint(
     assert embedded_again(settings, child) == 0
 
 
+def test_a_damaged_commit_behind_a_checkpoint_is_named_and_moved_away(
+    settings: PipelineSettings, child: Child
+) -> None:
+    DeltaTable(f"{settings.tables}/chunks").create_checkpoint()
+    commit = Path(settings.tables) / "chunks" / "_delta_log" / f"{1:020}.json"
+    commit.write_bytes(b"")
+    assert [f.kind for f in examine(settings.tables, child)] == [Kind.COMMIT]
+    assert any(commit.name in line for line in repair(settings))
+    assert examine(settings.tables, child) == []
+
+
 def test_a_corrupt_log_checkpoint_is_done_without(settings: PipelineSettings, child: Child) -> None:
     uri = f"{settings.tables}/chunks"
     rows = pl.read_delta(uri)
@@ -98,9 +109,16 @@ def test_a_corrupt_log_checkpoint_is_done_without(settings: PipelineSettings, ch
     assert examine(settings.tables, child) == []
 
 
-def test_vectors_outlive_a_log_that_is_lost(settings: PipelineSettings, child: Child) -> None:
+@pytest.mark.parametrize("is_there", [True, False], ids=["broken", "missing"])
+def test_vectors_outlive_a_log_that_is_lost(
+    settings: PipelineSettings, child: Child, is_there: bool
+) -> None:
     """Without a log there is no table; what is in its files is saved, and embedded by nobody."""
-    (Path(settings.tables) / "embeddings" / "_delta_log" / f"{0:020}.json").write_bytes(b"{")
+    log = Path(settings.tables) / "embeddings" / "_delta_log"
+    if is_there:
+        (log / f"{0:020}.json").write_bytes(b"{")
+    else:
+        shutil.rmtree(log)
     lines = repair(settings)
     assert any("sound vectors saved" in line for line in lines)
     assert embedded_again(settings, child) == 0

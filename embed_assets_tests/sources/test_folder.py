@@ -127,12 +127,13 @@ def test_links_are_followed_only_to_files_within_the_corpus(tmp_path: Path) -> N
     (corpus / "folder").symlink_to(tmp_path / "secrets")
     (corpus / "loop").symlink_to(corpus)
     (corpus / "broken.txt").symlink_to("nowhere.txt")
+    (corpus / "self.txt").symlink_to("self.txt")
     result = listing(corpus)
     assert [file.source for file in result.files] == ["a.txt", "dir/b.txt", "inner.txt"]
     assert result.skipped == {
         "(link out of the corpus)": 2,
         "(link to a folder)": 2,
-        "(broken link or vanished file)": 1,
+        "(broken link or vanished file)": 2,
     }
 
 

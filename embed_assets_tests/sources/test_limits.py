@@ -13,14 +13,15 @@ import zstandard
 
 from embed_assets_tests.sources.reading import folder, outcomes, pieces_of, read, rejection
 
-MIB = 1 << 20
+#: The limit, and a fourth of what the bombs hold.
+KIB_128 = 128 << 10
 PACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstandard.compress}
-#: Four MiB each when unpacked.
+#: Half a MiB each when unpacked.
 CONTENTS = {
-    ".jsonl": b'{"text": "the same small record"}\n' * (4 * MIB // 34),
-    ".csv": b"text\n" + b"the same small record\n" * (4 * MIB // 22),
-    ".tsv": b"text\n" + b"the same small record\n" * (4 * MIB // 22),
-    ".md": b"the same line\n" * (4 * MIB // 14),
+    ".jsonl": b'{"text": "the same small record"}\n' * (4 * KIB_128 // 34),
+    ".csv": b"text\n" + b"the same small record\n" * (4 * KIB_128 // 22),
+    ".tsv": b"text\n" + b"the same small record\n" * (4 * KIB_128 // 22),
+    ".md": b"the same line\n" * (4 * KIB_128 // 14),
 }
 
 
@@ -31,9 +32,9 @@ def test_a_bomb_of_small_records_gives_nothing_and_harms_no_other_file(
 ) -> None:
     (tmp_path / f"a{suffix}{packed}").write_bytes(PACK[packed](CONTENTS[suffix]))
     (tmp_path / "b.txt").write_text("a good file")
-    bomb, good = read(tmp_path, max_decompressed_bytes=MIB)
+    bomb, good = read(tmp_path, max_decompressed_bytes=KIB_128)
     assert outcomes([bomb, good]) == ["<unpacks to too much>", "a good file"]
-    assert "max_decompressed_bytes, 1048576" in getattr(bomb, "detail", "")
+    assert "max_decompressed_bytes, 131072" in getattr(bomb, "detail", "")
 
 
 @pytest.mark.parametrize("packed", PACK)
@@ -48,18 +49,21 @@ def test_a_file_of_just_the_limit_is_taken(tmp_path: Path, suffix: str, packed: 
 
 @pytest.mark.parametrize("packed", PACK)
 def test_a_line_that_is_passed_over_counts_too(tmp_path: Path, packed: str) -> None:
-    content = bytes(4 * MIB) + b'\n{"text": "after the line"}\n'
+    content = bytes(4 * KIB_128) + b'\n{"text": "after the line"}\n'
     (tmp_path / f"a.jsonl{packed}").write_bytes(PACK[packed](content))
     limits = {"max_document_bytes": 1024}
     assert outcomes(read(tmp_path, **limits)) == ["<line too long>", "after the line"]
-    assert rejection(tmp_path, max_decompressed_bytes=MIB, **limits).reason == "unpacks to too much"
+    assert (
+        rejection(tmp_path, max_decompressed_bytes=KIB_128, **limits).reason
+        == "unpacks to too much"
+    )
 
 
 def test_a_plain_file_may_be_of_any_size(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(CONTENTS[".jsonl"])
-    pieces = pieces_of(folder(tmp_path), MIB)
+    pieces = pieces_of(folder(tmp_path), KIB_128)
     assert len(pieces) == 4
-    assert len(read(tmp_path, MIB, max_decompressed_bytes=MIB)) == 4 * MIB // 34
+    assert len(read(tmp_path, KIB_128, max_decompressed_bytes=KIB_128)) == 4 * KIB_128 // 34
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.jsonl.gz"])
@@ -114,7 +118,7 @@ def test_a_parquet_bomb_is_rejected_by_what_its_rows_hold(
     path = tmp_path / "a.parquet"
     pl.DataFrame(columns).write_parquet(path)
     assert path.stat().st_size < 50_000
-    rejected = rejection(tmp_path, max_decompressed_bytes=2 * MIB)
+    rejected = rejection(tmp_path, max_decompressed_bytes=2 << 20)
     assert rejected.reason == "unpacks to too much"
     assert "max_decompressed_bytes, 2097152" in rejected.detail
     assert len(read(tmp_path)) == len(pl.DataFrame(columns))
@@ -128,7 +132,7 @@ def test_a_parquet_row_is_as_long_as_all_its_columns(tmp_path: Path) -> None:
 
 
 def test_a_parquet_file_of_too_many_rows_is_rejected_before_they_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "a.parquet"
     pl.DataFrame({"text": pl.repeat("the same", 5_000_000, eager=True)}).write_parquet(path)
