@@ -5,10 +5,12 @@ import time
 from collections.abc import Iterator, Set
 from pathlib import Path
 
-from embed_assets.doctor.log_files import LOG, belongs_in_log, read_log
+from embed_assets.doctor.log_files import LOG, read_log
 
-# Names that delta-rs gives to files that it has not finished writing.
-_STAGING = re.compile(r".+\.(parquet|json)#\d+|_commit_.+\.json\.tmp|.+\.tmp")
+# Under such names a file is written before it gets its own; wider than what delta-rs makes, since
+# nothing is deleted here.
+_STAGED_DATA = re.compile(r".+\.parquet#\d+")
+_STAGED_LOG = re.compile(r".+#\d+|.+\.tmp")
 # A write takes far less: whatever is older and named by no commit belongs to nobody.
 _SETTLED_SECONDS = 3600.0
 
@@ -32,7 +34,7 @@ def leftovers(table: Path, live: Set[str], *, nobody_writes: bool) -> Iterator[P
 def _is_leftover(path: Path, table: Path, named: Set[str]) -> bool:
     relative = path.relative_to(table)
     if relative.parts[0] == LOG:
-        return _STAGING.fullmatch(path.name) is not None and not belongs_in_log(path.name)
-    if _STAGING.fullmatch(path.name):
+        return _STAGED_LOG.fullmatch(path.name) is not None
+    if _STAGED_DATA.fullmatch(path.name):
         return True
     return path.suffix == ".parquet" and relative.as_posix() not in named

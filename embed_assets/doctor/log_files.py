@@ -83,16 +83,6 @@ def checkpoints(table: Path) -> list[Path]:
     return sorted(f for f in (table / LOG).glob("*.parquet") if _CHECKPOINT.fullmatch(f.name))
 
 
-def belongs_in_log(name: str) -> bool:
-    """Whether a file of this name is part of a log."""
-    return bool(
-        name == LAST_CHECKPOINT
-        or _COMMIT.fullmatch(name)
-        or _CHECKPOINT.fullmatch(name)
-        or name.endswith((".crc", ".compacted.json"))
-    )
-
-
 def _actions(path: Path) -> list[tuple[str, dict[str, Any]]]:
     try:
         text = path.read_bytes().decode("utf-8")

@@ -53,5 +53,8 @@ class Source(Protocol):
         ...
 
     def read(self, piece: Piece) -> Iterator[Document | Rejection]:
-        """The documents of a piece in order. Broken content yields a Rejection, never raises."""
+        """The documents of a piece in order. Broken content yields a Rejection, never raises.
+
+        Raises RuntimeError if somebody kills the process that reads Parquet: the shard fails then.
+        """
         ...
