@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from deltalake import DeltaTable
-
-from embed_assets.errors import InputError
 
 try:
     import fcntl
@@ -90,18 +89,24 @@ def writing_files(uri: str) -> Iterator[None]:
 def nobody_writing(root: str, timeout_seconds: float) -> Iterator[bool]:
     """Whether no run is writing under a root, nor begins to while this is open.
 
-    False where one did for all of `timeout_seconds`, and for stores that cannot be locked.
+    False where one did for all of `timeout_seconds`, where nothing can be written at all, and for
+    stores that cannot be locked.
     """
     folder = local_path(root)
-    if folder is None or fcntl is None:
+    lock = None if folder is None or fcntl is None else _opened(folder / LOCK_FILE)
+    if lock is None:
         yield False
         return
-    try:
-        lock = (folder / LOCK_FILE).open("ab")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
     with lock:
         yield _locked(lock.fileno(), time.monotonic() + timeout_seconds)
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("ab")
+    except OSError:
+        # Read-only: to look at tables one needs no right to write.
+        return None
 
 
 def _locked(descriptor: int, deadline: float) -> bool:

@@ -16,6 +16,7 @@ from embed_assets.doctor.examination import examine
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings
+from embed_assets.tables.durable import LOCK_FILE
 from embed_assets_tests.faults.damage import flips, view
 from embed_assets_tests.small_pipelines import run, settings_for, write_files
 
@@ -61,6 +62,13 @@ def newest_commit(settings: PipelineSettings, table: str) -> Path:
 
 
 def test_sound_tables_are_clean(settings: PipelineSettings, child: Child) -> None:
+    assert examine(settings.tables, child) == []
+
+
+def test_to_look_needs_no_right_to_write(settings: PipelineSettings, child: Child) -> None:
+    """A lock that cannot be opened, as on a read-only disk, keeps nobody from looking."""
+    (Path(settings.tables) / LOCK_FILE).unlink()
+    (Path(settings.tables) / LOCK_FILE).mkdir()
     assert examine(settings.tables, child) == []
 
 
