@@ -172,7 +172,7 @@ def test_the_command_says_what_it_did_and_what_is_left(
 
 
 @pytest.mark.parametrize(
-    "n_damages", [5, pytest.param(100, marks=pytest.mark.soak)], ids=["quick", "soak"]
+    "n_damages", [3, pytest.param(100, marks=pytest.mark.soak)], ids=["quick", "soak"]
 )
 def test_any_damage_is_mended_by_repair_and_a_run(
     settings: PipelineSettings, child: Child, n_damages: int

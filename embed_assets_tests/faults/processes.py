@@ -20,9 +20,10 @@ from embed_assets_tests.small_pipelines import Vectors, WatchedEncoder, run, set
 #: Exit codes of a run: done, overtaken by another run, refused with a reason.
 DONE, SUPERSEDED, REFUSED = 0, 3, 4
 
-# One process that has imported everything; each run is forked from it in an instant.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+#: One process that has imported everything; each run is forked from it in an instant. There is one
+#: such server for all tests, and what it preloads is said here alone.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     ["torch", "sentence_transformers", "embed_assets_tests.small_pipelines"]
 )
 
@@ -46,7 +47,7 @@ class Lab:
         prepare: Callable[[], None] | None = None,
     ) -> BaseProcess:
         """A run that has begun. `prepare` runs in it first."""
-        process = _SERVER.Process(
+        process = SERVER.Process(
             target=_run, args=((settings or self.settings), fault, self.folder, prepare)
         )
         process.start()

@@ -142,8 +142,17 @@ def run_and_tell(settings: PipelineSettings, quick: bool, answer: Connection) ->
     run(settings, encoder=encoder)
     # Its memory counts once it has ended.
     process_apart.end_all()
-    peaks = [getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
-    answer.send(max(peaks) * (1 if sys.platform == "darwin" else 1024))
+    in_kibibytes = 1 if sys.platform == "darwin" else 1024
+    answer.send(max(_own_peak(), getrusage(RUSAGE_CHILDREN).ru_maxrss * in_kibibytes))
+
+
+def _own_peak() -> int:
+    """The most bytes that this process held. On Linux getrusage counts its parent's memory too."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def peak_of_run(settings: PipelineSettings, *, quick: bool = False) -> int:

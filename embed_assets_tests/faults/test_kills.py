@@ -25,6 +25,8 @@ TABLES = (
     "embeddings",
     "quality_metrics",
 )
+# The others are killed in `make soak`: they write by the same code.
+QUICK = ("shards", "checkpoints", "embeddings")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,13 @@ def test_the_suite_knows_every_step_of_the_write_path(lab: Lab) -> None:
     assert reached == {(table, step) for table in TABLES for step in STEPS}
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(table, marks=() if table in QUICK else pytest.mark.soak, id=table)
+        for table in TABLES
+    ],
+)
 def test_a_run_killed_at_any_step_is_finished_by_the_next(lab: Lab, table: str) -> None:
     """One corpus, one kill after the other: each run gets a little further than the last."""
     for step in STEPS:

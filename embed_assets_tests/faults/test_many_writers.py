@@ -1,6 +1,5 @@
 """Many processes on one table: every acknowledged commit is in the log, and no other."""
 
-import multiprocessing
 import time
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -10,10 +9,9 @@ import pytest
 from deltalake import DeltaTable
 
 from embed_assets.tables.delta import open_delta_tables
+from embed_assets_tests.faults.processes import SERVER
 from embed_assets_tests.tables.example_frames import metrics
 
-_SPAWN = multiprocessing.get_context("forkserver")
-_SPAWN.set_forkserver_preload(["embed_assets_tests.tables.example_frames"])
 N_WRITERS = 8
 
 
@@ -32,9 +30,9 @@ def write_for(
     "seconds", [3, pytest.param(30, marks=pytest.mark.soak)], ids=["quick", "soak"]
 )
 def test_acknowledged_commits_are_the_versions_of_the_table(tmp_path: Path, seconds: float) -> None:
-    acknowledged: Queue[tuple[str, int]] = _SPAWN.Queue()
+    acknowledged: Queue[tuple[str, int]] = SERVER.Queue()
     writers = [
-        _SPAWN.Process(target=write_for, args=(str(tmp_path), f"s-{n}", seconds, acknowledged))
+        SERVER.Process(target=write_for, args=(str(tmp_path), f"s-{n}", seconds, acknowledged))
         for n in range(N_WRITERS)
     ]
     for writer in writers:

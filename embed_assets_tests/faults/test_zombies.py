@@ -44,7 +44,7 @@ def lab(tmp_path: Path, tiny_bert: Path) -> Lab:
 
 @pytest.mark.parametrize(
     "moment",
-    moments("fingerprints:before", "shards:synced", "chunks:before", "embeddings:before"),
+    moments("fingerprints:before", "embeddings:before"),
 )
 def test_a_run_of_an_older_configuration_never_overwrites_a_newer_result(
     lab: Lab, moment: Fault
@@ -60,9 +60,7 @@ def test_a_run_of_an_older_configuration_never_overwrites_a_newer_result(
     assert lab.finish(settings=newer) == DONE
 
 
-@pytest.mark.parametrize(
-    "moment", moments("shards:before", "raw_corpus:before", "embeddings:before")
-)
+@pytest.mark.parametrize("moment", moments("shards:before", "embeddings:before"))
 def test_a_run_with_an_older_listing_never_overwrites_newer_files(lab: Lab, moment: Fault) -> None:
     sleeper = stop_at(lab, moment)
     write_files(lab.corpus, {"a.txt": "Apples have changed since. " * 30, "new.txt": "new " * 300})
@@ -74,7 +72,7 @@ def test_a_run_with_an_older_listing_never_overwrites_newer_files(lab: Lab, mome
     assert_as_undisturbed(lab.settings)
 
 
-@pytest.mark.parametrize("moment", moments("checkpoints:before", "embeddings:data"))
+@pytest.mark.parametrize("moment", moments("embeddings:data"))
 def test_of_two_runs_of_one_configuration_both_end_well(lab: Lab, moment: Fault) -> None:
     sleeper = stop_at(lab, moment)
     assert lab.finish() == DONE
