@@ -8,29 +8,31 @@ Declare a pipeline in YAML with the component `embed_assets.EmbeddingPipeline`, 
 `embed_assets.build_pipeline(settings)`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from embed_assets.settings import PipelineSettings, load_settings
 
 if TYPE_CHECKING:
     from embed_assets.orchestration.build import build_pipeline
     from embed_assets.orchestration.component import EmbeddingPipeline
+    from embed_assets.settings import PipelineSettings, load_settings
 
 __version__ = "0.1.0"
 __all__ = ["EmbeddingPipeline", "PipelineSettings", "build_pipeline", "load_settings"]
 
+# Imported on first use: Dagster takes a second that the command line's help does without, and
+# `embed_assets.embedding` runs where neither Dagster nor pydantic is installed.
+_PLACES = {
+    "EmbeddingPipeline": "embed_assets.orchestration.component",
+    "PipelineSettings": "embed_assets.settings",
+    "build_pipeline": "embed_assets.orchestration.build",
+    "load_settings": "embed_assets.settings",
+}
+
 
 def __getattr__(name: str) -> object:
-    # Dagster takes a second to import; the command line's help and the core do without it.
-    if name == "EmbeddingPipeline":
-        from embed_assets.orchestration.component import EmbeddingPipeline
-
-        return EmbeddingPipeline
-    if name == "build_pipeline":
-        from embed_assets.orchestration.build import build_pipeline
-
-        return build_pipeline
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

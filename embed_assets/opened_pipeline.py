@@ -13,10 +13,10 @@ from embed_assets import fingerprints, staleness
 from embed_assets.chunking.token_windows import TokenWindows
 from embed_assets.clean_up import remove_spent_checkpoints, remove_vanished
 from embed_assets.embedding import model as models
+from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.precision import resolve_precision
 from embed_assets.embedding.tokenizer import load_tokenizer
-from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.fence import RunFence
 from embed_assets.fingerprints import Configuration
@@ -135,7 +135,7 @@ class OpenedPipeline:
 
     def encoder(self) -> Encoder:
         """The loaded model; loaded once per process."""
-        return load_torch_encoder(self.settings, self.precision)
+        return load_encoder(self.settings, self.precision)
 
     def plan(self) -> CorpusPlan:
         """List the corpus, bring the manifest up to date, remove the rows of vanished shards."""

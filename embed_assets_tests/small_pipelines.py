@@ -1,6 +1,6 @@
 """A pipeline over a small folder, run stage by stage without Dagster; an encoder that counts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from embed_assets.embedding.encoder import Encoder
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.pipeline import Outcome, chunk_shard, embed_shard, ingest_shard, measure_shard
@@ -48,9 +49,15 @@ class WatchedEncoder:
     def max_tokens_per_batch(self) -> int:
         return self._encoder.max_tokens_per_batch
 
-    def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> Vectors:
-        self.n_texts += len(rows)
-        return self._spoil(self._encoder.encode(tokens, rows).copy())
+    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
+        return self._encoder.plan(lengths, max_tokens_per_batch)
+
+    def encode(
+        self, tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Iterator[tuple[Batch, Vectors]]:
+        for batch, vectors in self._encoder.encode(tokens, batches):
+            self.n_texts += len(batch.rows)
+            yield batch, self._spoil(vectors.copy())
 
     def token_ids(self, text: str) -> list[int]:
         ids = self._encoder.token_ids(text)

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from embed_assets.bundled import BUNDLED_CORPUS, BUNDLED_MODEL
 from embed_assets.errors import SettingsError
 from embed_assets.settings import (
-    BUNDLED_CORPUS,
-    BUNDLED_MODEL,
     PipelineSettings,
     choices,
     dagster_home,

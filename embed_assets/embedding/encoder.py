@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
 
@@ -22,6 +22,10 @@ OnBatch = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
 
 class DeviceOutOfMemory(Exception):
     """The device had no room for a batch; a smaller one may fit."""
+
+    def __init__(self, reason: str, batch: Batch) -> None:
+        super().__init__(reason)
+        self.batch = batch
 
 
 class Encoder(Protocol):
@@ -39,7 +43,7 @@ class Encoder(Protocol):
 
     @property
     def precision(self) -> str:
-        """Number format of the forward pass: "fp32", "bf16" or "fp16"."""
+        """Number format of the forward pass: "fp32", "bf16", "fp16" or "int8"."""
         ...
 
     @property
@@ -47,8 +51,22 @@ class Encoder(Protocol):
         """The token budget this device likes best."""
         ...
 
-    def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors (len(rows), dimension) of some rows, as one batch. Raises DeviceOutOfMemory."""
+    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
+        """Batches covering texts of these lengths (n,) once, grouped as this backend likes them.
+
+        The largest first: out of memory then shows in the first seconds, not after an hour.
+        """
+        ...
+
+    def encode(
+        self, tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        """Each batch with its vectors (len(batch.rows), dimension), as they are done.
+
+        Several may be in flight, so they may come in another order. The vectors are the caller's
+        to keep. Raises DeviceOutOfMemory with the batch that did not fit; what has not come by
+        then is to be asked for again.
+        """
         ...
 
     def token_ids(self, text: str) -> list[int]:
@@ -87,54 +105,64 @@ def encode_all(
     stats = EncodeStats(max_tokens_per_batch=max_tokens_per_batch)
     lengths = tokens.lengths
     vectors = np.empty((len(tokens), encoder.dimension), dtype=np.float32)
+    is_done = np.zeros(len(tokens), dtype=bool)
     started = time.perf_counter()
-    waiting = plan_batches(lengths, max_tokens_per_batch)[::-1]
-    while waiting:
-        batch = waiting.pop()
+    while not is_done.all():
+        waiting = np.flatnonzero(~is_done)
+        batches = _planned(encoder, lengths, waiting, stats.max_tokens_per_batch)
         try:
-            encoded = encoder.encode(tokens, batch.rows)
+            for batch, encoded in encoder.encode(tokens, batches):
+                _refuse_wrong_shape(encoded, (len(batch.rows), encoder.dimension))
+                vectors[batch.rows] = encoded
+                is_done[batch.rows] = True
+                stats.n_tokens += int(lengths[batch.rows].sum())
+                stats.n_padded_tokens += batch.n_padded_tokens
+                stats.n_batches += 1
+                on_batch(batch.rows, encoded)
         except DeviceOutOfMemory as error:
-            waiting = _halved(waiting, batch, lengths, stats, encoder, error)
-            continue
-        if encoded.shape != (len(batch.rows), encoder.dimension):
-            # numpy would spread one row over all without a word.
-            raise ValueError(
-                f"the encoder gave an array of shape {encoded.shape} for {len(batch.rows)} texts, "
-                f"expected {(len(batch.rows), encoder.dimension)}"
-            )
-        vectors[batch.rows] = encoded
-        stats.n_tokens += int(lengths[batch.rows].sum())
-        stats.n_padded_tokens += batch.n_padded_tokens
-        stats.n_batches += 1
-        on_batch(batch.rows, encoded)
+            _halve_budget(stats, error, lengths, encoder)
     stats.seconds = time.perf_counter() - started
     return vectors, stats
 
 
-def _halved(
-    waiting: list[Batch],
-    failed: Batch,
-    lengths: NDArray[np.int64],
-    stats: EncodeStats,
+def _planned(
     encoder: Encoder,
-    error: DeviceOutOfMemory,
+    lengths: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    max_tokens_per_batch: int,
 ) -> list[Batch]:
-    """The remaining work planned again with half the budget, last batch first."""
+    """Batches of some of the rows."""
+    batches = encoder.plan(lengths[rows], max_tokens_per_batch)
+    return [Batch(rows[batch.rows], batch.n_padded_tokens) for batch in batches]
+
+
+def _refuse_wrong_shape(encoded: NDArray[np.float32], expected: tuple[int, int]) -> None:
+    # numpy would spread one row over all without a word.
+    if encoded.shape != expected:
+        raise ValueError(
+            f"the encoder gave an array of shape {encoded.shape} for {expected[0]} texts, "
+            f"expected {expected}"
+        )
+
+
+def _halve_budget(
+    stats: EncodeStats, error: DeviceOutOfMemory, lengths: NDArray[np.int64], encoder: Encoder
+) -> None:
+    """Go on with half the tokens. InputError where a single text did not fit."""
+    failed = error.batch
+    longest = int(lengths[failed.rows].max())
     if len(failed.rows) == 1:
         raise InputError(
-            f"a single text of {failed.width} tokens does not fit on {encoder.device} in "
+            f"a single text of {longest} tokens does not fit on {encoder.device} in "
             f"{encoder.precision}; lower max_tokens or choose a smaller precision"
         ) from error
-    budget = max(failed.width, min(stats.max_tokens_per_batch, failed.n_padded_tokens) // 2)
+    stats.max_tokens_per_batch = max(
+        longest, min(stats.max_tokens_per_batch, failed.n_padded_tokens) // 2
+    )
+    stats.n_halvings += 1
     log.warning(
         "out of memory on %s with %d tokens in a batch; going on with %d",
         encoder.device,
         failed.n_padded_tokens,
-        budget,
+        stats.max_tokens_per_batch,
     )
-    stats.max_tokens_per_batch = budget
-    stats.n_halvings += 1
-    rows = np.concatenate([failed.rows, *(batch.rows for batch in reversed(waiting))])
-    return [Batch(rows[batch.rows], batch.width) for batch in plan_batches(lengths[rows], budget)][
-        ::-1
-    ]

@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Texts to run together: their row numbers, and the width they are padded to."""
+    """Texts to run together: their row numbers (n,), and the tokens that the device computes for
+    them, padding included.
+    """
 
     rows: NDArray[np.int64]
-    width: int
-
-    @property
-    def n_padded_tokens(self) -> int:
-        """Tokens that the device computes, padding included."""
-        return len(self.rows) * self.width
+    n_padded_tokens: int
 
 
 def plan_batches(
@@ -40,7 +37,7 @@ def plan_batches(
     while position < len(order):
         width = int(counts[order[position]])
         rows = order[position : position + max(1, max_tokens_per_batch // width)]
-        batches.append(Batch(rows, width))
+        batches.append(Batch(rows, len(rows) * width))
         position += len(rows)
     return batches
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from embed_assets.bundled import BUNDLED_MODEL
 from embed_assets.digests import digest, digest_of
 from embed_assets.embedding import model_folder
+from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.model_files import (
     LOADED_SUFFIXES,
     UNUSED_FOLDERS,
@@ -19,7 +21,6 @@ from embed_assets.embedding.model_files import (
 )
 from embed_assets.embedding.model_trust import refuse_what_cannot_run
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.settings import BUNDLED_MODEL, PipelineSettings
 
 # The bundled model is a third party's packaging of sentence-transformers/all-MiniLM-L6-v2, so
 # the files that make its vectors are pinned.
@@ -79,7 +80,7 @@ class Model:
             )
 
 
-def open_model(settings: PipelineSettings) -> Model:
+def open_model(settings: EncoderSettings) -> Model:
     """Locate, check and describe the model that the settings name.
 
     Raises InputError for a missing folder, missing weights, a wrong hash or foreign code. Hashes
@@ -163,7 +164,7 @@ def _check_pinned(folder: Path, hashes: dict[str, str]) -> None:
             )
 
 
-def vector_dimension(settings: PipelineSettings, model: Model) -> int:
+def vector_dimension(settings: EncoderSettings, model: Model) -> int:
     """Length of a vector under these settings; 0 where only the loaded model can tell.
 
     Raises InputError where truncate_dim is more than the model has.
@@ -176,13 +177,13 @@ def vector_dimension(settings: PipelineSettings, model: Model) -> int:
     return settings.truncate_dim or model.dimension
 
 
-def vectors_are_unit(settings: PipelineSettings, model: Model) -> bool:
+def vectors_are_unit(settings: EncoderSettings, model: Model) -> bool:
     """Whether every vector has length 1: asked for, or the model's doing and nothing cut off."""
     cut = settings.truncate_dim is not None and settings.truncate_dim != model.dimension
     return settings.normalize or (model.unit_length and not cut)
 
 
-def resolved_max_tokens(settings: PipelineSettings, model: Model) -> int:
+def resolved_max_tokens(settings: EncoderSettings, model: Model) -> int:
     """Tokens per chunk: the setting where given, else the model's limit. SettingsError if above."""
     max_tokens = settings.max_tokens or model.max_tokens
     if max_tokens is None:
@@ -197,7 +198,7 @@ def resolved_max_tokens(settings: PipelineSettings, model: Model) -> int:
     return max_tokens
 
 
-def chunking_version(settings: PipelineSettings, model: Model) -> str:
+def chunking_version(settings: EncoderSettings, model: Model) -> str:
     """Digest of everything that decides chunks: tokenizer files, prompt, limit and overlap."""
     return digest(
         "token-windows-1",
@@ -208,7 +209,7 @@ def chunking_version(settings: PipelineSettings, model: Model) -> str:
     )
 
 
-def fingerprint(settings: PipelineSettings, model: Model, precision: str) -> str:
+def fingerprint(settings: EncoderSettings, model: Model, precision: str) -> str:
     """Digest of everything that changes a vector, stored on every row of `embeddings`."""
     return digest(
         model.content_version,
@@ -219,11 +220,11 @@ def fingerprint(settings: PipelineSettings, model: Model, precision: str) -> str
     )
 
 
-def document_prompt(settings: PipelineSettings, model: Model) -> str:
+def document_prompt(settings: EncoderSettings, model: Model) -> str:
     """What stands before every chunk: the setting where given, else the model's own."""
     return model.document_prompt if settings.document_prompt is None else settings.document_prompt
 
 
-def query_prompt(settings: PipelineSettings, model: Model) -> str:
+def query_prompt(settings: EncoderSettings, model: Model) -> str:
     """What stands before every query: the setting where given, else the model's own."""
     return model.query_prompt if settings.query_prompt is None else settings.query_prompt

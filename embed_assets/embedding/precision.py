@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_assets.embedding.backends import new_encoder
 from embed_assets.embedding.encoder import Encoder, encode_all
+from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.model import open_model
 from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import new_torch_encoder, resolve_device
-from embed_assets.settings import PipelineSettings
+from embed_assets.embedding.torch_encoder import resolve_device
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ _CANDIDATES = ("bf16", "fp16")
 _PROBE_TEXTS = 64
 
 
-def resolve_precision(settings: PipelineSettings) -> str:
+def resolve_precision(settings: EncoderSettings) -> str:
     """The precision that runs: the setting, or what `auto` means on this device for this model.
 
     On a CPU the torch backend is fastest in fp32. On CUDA the half precision formats are tried
@@ -67,7 +68,7 @@ def lowest_cosine(reference: NDArray[np.float32], vectors: NDArray[np.float32]) 
     return float(np.nan_to_num(cosines, nan=-1.0).min())
 
 
-def _key(settings: PipelineSettings) -> str:
+def _key(settings: EncoderSettings) -> str:
     import torch
 
     device = torch.cuda.get_device_name()
@@ -93,10 +94,10 @@ def _remember(answers: Path, known: dict[str, str]) -> None:
         log.info("the chosen precision could not be kept in %s: %s", answers, error)
 
 
-def _measure(settings: PipelineSettings) -> str:
+def _measure(settings: EncoderSettings) -> str:
     def encoded(precision: str) -> NDArray[np.float32]:
         # Not the cached loader: each model must leave the device before the next one comes.
-        encoder: Encoder = new_torch_encoder(settings, precision, open_model(settings))
+        encoder = new_encoder(settings, precision, open_model(settings))
         vectors, _ = encode_all(encoder, _probe(encoder), encoder.max_tokens_per_batch)
         return vectors
 

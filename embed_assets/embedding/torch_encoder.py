@@ -1,18 +1,18 @@
 """The reference backend: sentence-transformers' own modules under plain torch, on CPU or CUDA."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.embedding.encoder import DeviceOutOfMemory
-from embed_assets.embedding.model import Model, document_prompt, open_model, query_prompt
+from embed_assets.embedding.encoder_settings import EncoderSettings
+from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.model import Model, document_prompt, query_prompt
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
-from embed_assets.settings import PipelineSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -30,7 +30,7 @@ class TorchEncoder:
         self,
         transformer: "SentenceTransformer",
         model: Model,
-        settings: PipelineSettings,
+        settings: EncoderSettings,
         precision: str,
     ) -> None:
         self._transformer = transformer
@@ -72,13 +72,18 @@ class TorchEncoder:
         """The settings' token budget, or this device's default."""
         return self._max_tokens_per_batch
 
-    def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors (len(rows), dimension) of some rows, as one batch. Raises DeviceOutOfMemory."""
+    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
+        """Texts of similar length together."""
+        return plan_batches(lengths, max_tokens_per_batch)
+
+    def encode(
+        self, tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        """Each batch with its vectors (len(batch.rows), dimension), one after the other."""
         tokenizer = self._transformer.tokenizer
-        ids, mask = tokens.padded(
-            rows, int(tokenizer.pad_token_id or 0), left=tokenizer.padding_side == "left"
-        )
-        return self._forward(ids, mask, self._prompt_length)
+        pad_id, left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
+        for batch in batches:
+            yield batch, self._forward(batch, *tokens.padded(batch.rows, pad_id, left=left))
 
     def token_ids(self, text: str) -> list[int]:
         """What the model's own preprocessing makes of a document."""
@@ -98,7 +103,7 @@ class TorchEncoder:
         return np.asarray(vector[0], dtype=np.float32)
 
     def _forward(
-        self, ids: NDArray[np.int64], mask: NDArray[np.int64], prompt_length: int | None
+        self, batch: Batch, ids: NDArray[np.int64], mask: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         import torch
 
@@ -107,8 +112,8 @@ class TorchEncoder:
             "input_ids": torch.from_numpy(ids).to(device),
             "attention_mask": torch.from_numpy(mask).to(device),
         }
-        if prompt_length is not None:
-            features["prompt_length"] = prompt_length
+        if self._prompt_length is not None:
+            features["prompt_length"] = self._prompt_length
         try:
             with torch.inference_mode():
                 vectors = self._transformer(features)["sentence_embedding"].float()
@@ -123,7 +128,7 @@ class TorchEncoder:
         # Outside the handler: a live traceback holds the tensors that should make room.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        raise DeviceOutOfMemory(reason)
+        raise DeviceOutOfMemory(reason, batch)
 
     def _excludes_prompt(self) -> bool:
         return bool(self._document_prompt) and any(
@@ -215,18 +220,7 @@ def _no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load_torch_encoder(settings: PipelineSettings, precision: str) -> TorchEncoder:
-    """The encoder for these settings, loaded once per process: one warm model for many shards."""
-    return _loaded(settings, precision, open_model(settings))
-
-
-# Keyed by the model's files too, so that a long-lived process never runs weights of yesterday.
-@lru_cache(maxsize=2)
-def _loaded(settings: PipelineSettings, precision: str, model: Model) -> TorchEncoder:
-    return new_torch_encoder(settings, precision, model)
-
-
-def new_torch_encoder(settings: PipelineSettings, precision: str, model: Model) -> TorchEncoder:
+def new_torch_encoder(settings: EncoderSettings, precision: str, model: Model) -> TorchEncoder:
     """A freshly loaded encoder, which nothing else holds."""
     device = resolve_device(settings.device)
     return TorchEncoder(load_transformer(model, device, precision), model, settings, precision)

@@ -3,8 +3,9 @@
 import re
 from urllib.parse import unquote, urlsplit
 
+from embed_assets.bundled import BUNDLED_CORPUS
 from embed_assets.errors import InputError
-from embed_assets.settings import BUNDLED_CORPUS, PipelineSettings
+from embed_assets.settings import PipelineSettings
 from embed_assets.sources.folder import FolderSource
 from embed_assets.sources.python_docs import PythonDocsSource
 from embed_assets.sources.source import Source

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from embed_assets.chunking.token_windows import TokenWindows
+from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import encode_all
 from embed_assets.embedding.model import fingerprint, open_model, resolved_max_tokens
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.tokenizer import load_tokenizer
-from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.settings import load_settings
 from embed_assets_tests.tiny_models import sentence_transformer
 
@@ -34,7 +34,7 @@ def test_the_bundled_model_gives_the_vectors_that_sentence_transformers_gives() 
     ids = [token_ids for _, token_ids in chunks]
     assert max(map(len, ids)) > 200
 
-    encoder = load_torch_encoder(settings, "fp32")
+    encoder = load_encoder(settings, "fp32")
     assert [encoder.token_ids(text) for text, _ in chunks] == [own.tolist() for own in ids]
     tokens = TokenRows(np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64))
     vectors, stats = encode_all(encoder, tokens, encoder.max_tokens_per_batch)

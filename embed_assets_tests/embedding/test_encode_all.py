@@ -1,6 +1,7 @@
 """The loop around an encoder: row order, out of memory, and what a run cost."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all
+from embed_assets.embedding.length_buckets import Batch, plan_batches
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
 
@@ -23,12 +25,22 @@ class SmallDevice:
     precision: str = "bf16"
     max_tokens_per_batch: int = 64
 
-    def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        lengths = tokens.lengths[rows]
-        self.tried.append(len(rows) * int(lengths.max()))
+    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
+        return plan_batches(lengths, max_tokens_per_batch)
+
+    def encode(
+        self, tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        for batch in batches:
+            yield batch, self.run(tokens, batch)
+
+    def run(self, tokens: TokenRows, batch: Batch) -> NDArray[np.float32]:
+        lengths = tokens.lengths[batch.rows]
+        self.tried.append(len(batch.rows) * int(lengths.max()))
         if self.tried[-1] > self.room:
-            raise DeviceOutOfMemory("no room")
-        return np.stack([tokens.flat[tokens.offsets[rows]], lengths], axis=1).astype(np.float32)
+            raise DeviceOutOfMemory("no room", batch)
+        first = tokens.flat[tokens.offsets[batch.rows]]
+        return np.stack([first, lengths], axis=1).astype(np.float32)
 
     def token_ids(self, text: str) -> list[int]:
         raise NotImplementedError
@@ -76,9 +88,9 @@ def test_out_of_memory_halves_the_budget_until_it_fits(
 
 def test_memory_that_runs_out_later_costs_no_finished_work() -> None:
     class Shrinking(SmallDevice):
-        def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        def run(self, tokens: TokenRows, batch: Batch) -> NDArray[np.float32]:
             self.room = 60 if len(self.tried) < 2 else 20
-            return super().encode(tokens, rows)
+            return super().run(tokens, batch)
 
     done: list[int] = []
     vectors, stats = encode_all(
@@ -123,7 +135,7 @@ def test_no_rows_cost_nothing() -> None:
 @pytest.mark.parametrize("shape", [(1, 2), (2, 3)])
 def test_an_encoder_that_gives_a_wrong_shape_is_found_out(shape: tuple[int, int]) -> None:
     class Sloppy(SmallDevice):
-        def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        def run(self, tokens: TokenRows, batch: Batch) -> NDArray[np.float32]:
             return np.ones(shape, dtype=np.float32)
 
     with pytest.raises(ValueError, match=rf"shape \({shape[0]}, {shape[1]}\) for 2 texts"):

@@ -19,7 +19,8 @@ def test_every_text_is_in_one_batch_within_the_budget_longest_first(
     rows = [int(row) for batch in batches for row in batch.rows]
     assert sorted(rows) == list(range(len(lengths)))
     for batch in batches:
-        assert batch.width == max(lengths[row] for row in batch.rows)
+        longest = max(lengths[row] for row in batch.rows)
+        assert batch.n_padded_tokens == longest * len(batch.rows)
         assert batch.n_padded_tokens <= budget or len(batch.rows) == 1
     in_order = [lengths[row] for row in rows]
     assert in_order == sorted(in_order, reverse=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from embed_assets.bundled import BUNDLED_MODEL
 from embed_assets.embedding import model as models
 from embed_assets.embedding.model import (
     chunking_version,
@@ -21,7 +22,7 @@ from embed_assets.embedding.model import (
     vectors_are_unit,
 )
 from embed_assets.errors import InputError
-from embed_assets.settings import BUNDLED_MODEL, PipelineSettings, load_settings
+from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets_tests.tiny_models import FAMILIES, add_dense, sentence_transformer, write_json
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from embed_assets.chunking.token_windows import Chunk, TokenWindows
+from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import encode_all
 from embed_assets.embedding.model import document_prompt, open_model, resolved_max_tokens
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.tokenizer import load_tokenizer
-from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets_tests.tiny_models import (
     FAMILIES,
@@ -55,7 +55,7 @@ def token_rows(chunks: list[Chunk]) -> TokenRows:
 def vectors_of(
     settings: PipelineSettings, chunks: list[Chunk], precision: str = "fp32", budget: int = 2048
 ) -> NDArray[np.float32]:
-    return encode_all(load_torch_encoder(settings, precision), token_rows(chunks), budget)[0]
+    return encode_all(load_encoder(settings, precision), token_rows(chunks), budget)[0]
 
 
 reference = cache(sentence_transformer)
@@ -75,7 +75,7 @@ def test_chunk_vectors_are_those_of_sentence_transformers(
 ) -> None:
     settings = cpu_settings(tiny_model(family))
     texts, chunks = chunked(settings)
-    encoder = load_torch_encoder(settings, "fp32")
+    encoder = load_encoder(settings, "fp32")
 
     assert [chunk.token_ids.tolist() for chunk in chunks] == [encoder.token_ids(t) for t in texts]
     expected = expected_vectors(settings, texts)
@@ -109,7 +109,7 @@ def test_half_precision_stays_close_and_unit_vectors_stay_unit(
     cosines = np.einsum("ij,ij->i", exact, half)
     assert cosines.min() > 0.99
     assert not np.array_equal(half, exact)
-    assert load_torch_encoder(settings, precision).precision == precision
+    assert load_encoder(settings, precision).precision == precision
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -125,7 +125,7 @@ def test_a_layer_saved_in_half_precision_runs_in_every_precision(
     save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, weights)
 
     settings = cpu_settings(folder)
-    vector = load_torch_encoder(settings, precision).encode_query(TEXTS[1][:80])
+    vector = load_encoder(settings, precision).encode_query(TEXTS[1][:80])
     np.testing.assert_allclose(vector, expected, atol=0.02)
     _, chunks = chunked(settings)
     assert vectors_of(settings, chunks, precision).shape == (len(chunks), 12)
@@ -155,7 +155,7 @@ def test_settings_mean_what_they_mean_in_sentence_transformers(
     np.testing.assert_allclose(
         vectors, expected_vectors(settings, texts, **arguments), atol=TOLERANCE
     )
-    assert vectors.shape[1] == load_torch_encoder(settings, "fp32").dimension
+    assert vectors.shape[1] == load_encoder(settings, "fp32").dimension
     if settings.normalize:
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
@@ -163,7 +163,7 @@ def test_settings_mean_what_they_mean_in_sentence_transformers(
 @pytest.mark.parametrize("family", ["bert-prompts", "qwen"])
 def test_a_query_gets_the_query_prompt(tiny_model: Callable[[str], Path], family: str) -> None:
     settings = cpu_settings(tiny_model(family), query_prompt="find: ")
-    vector = load_torch_encoder(settings, "fp32").encode_query("Who won the race?")
+    vector = load_encoder(settings, "fp32").encode_query("Who won the race?")
     expected = reference(tiny_model(family)).encode(["Who won the race?"], prompt="find: ")[0]
     np.testing.assert_allclose(vector, expected, atol=TOLERANCE)
 

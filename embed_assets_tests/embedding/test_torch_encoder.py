@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import DeviceOutOfMemory
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.model import open_model
 from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import load_torch_encoder, resolve_device
+from embed_assets.embedding.torch_encoder import resolve_device
 from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets_tests.tiny_models import write_json
@@ -22,7 +24,7 @@ def cpu_settings(folder: Path, **values: object) -> PipelineSettings:
 def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="torch finds no CUDA device; use auto or cpu"):
-        load_torch_encoder(cpu_settings(tiny_bert, device="cuda"), "fp32")
+        load_encoder(cpu_settings(tiny_bert, device="cuda"), "fp32")
     assert resolve_device("auto") == "cpu"
 
 
@@ -33,12 +35,12 @@ def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_precision_without_a_backend_is_refused(tiny_bert: Path) -> None:
     with pytest.raises(InputError, match="precision 'int8' has no backend"):
-        load_torch_encoder(cpu_settings(tiny_bert), "int8")
+        load_encoder(cpu_settings(tiny_bert), "int8")
 
 
 def test_more_dimensions_than_the_model_has_are_refused(tiny_bert: Path) -> None:
     with pytest.raises(InputError, match="truncate_dim 33 is more than the model's 32 dimensions"):
-        load_torch_encoder(cpu_settings(tiny_bert, truncate_dim=33), "fp32")
+        load_encoder(cpu_settings(tiny_bert, truncate_dim=33), "fp32")
 
 
 def truncated_weights(folder: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_damaged_model_is_one_line(tiny_bert: Path, tmp_path: Path, damage: ob
     assert callable(damage)
     damage(folder)
     with pytest.raises(InputError, match="could not be loaded: ") as refusal:
-        load_torch_encoder(cpu_settings(folder), "fp32")
+        load_encoder(cpu_settings(folder), "fp32")
     assert "\n" not in str(refusal.value)
     assert str(folder) in str(refusal.value)
 
@@ -112,10 +114,10 @@ def run_failing(monkeypatch: pytest.MonkeyPatch, folder: Path, error: RuntimeErr
     def fail(*_arguments: object, **_named: object) -> None:
         raise error
 
-    encoder = load_torch_encoder(cpu_settings(folder, name="failing"), "fp32")
+    encoder = load_encoder(cpu_settings(folder, name="failing"), "fp32")
     monkeypatch.setattr("sentence_transformers.SentenceTransformer.forward", fail)
     tokens = TokenRows(np.array([2, 5, 3], dtype=np.int32), np.array([0, 3]))
-    encoder.encode(tokens, np.array([0]))
+    list(encoder.encode(tokens, [Batch(np.array([0]), 3)]))
 
 
 def test_a_model_loads_once_per_process_and_again_when_its_files_change(
@@ -123,17 +125,17 @@ def test_a_model_loads_once_per_process_and_again_when_its_files_change(
 ) -> None:
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
     settings = cpu_settings(folder)
-    encoder = load_torch_encoder(settings, "fp32")
-    assert load_torch_encoder(settings, "fp32") is encoder
+    encoder = load_encoder(settings, "fp32")
+    assert load_encoder(settings, "fp32") is encoder
     write_json(folder / "1_Pooling/config.json", {"embedding_dimension": 32, "pooling_mode": "cls"})
-    assert load_torch_encoder(settings, "fp32") is not encoder
+    assert load_encoder(settings, "fp32") is not encoder
     open_model(settings).verify_unchanged()
 
 
 def test_loading_leaves_the_terminal_alone(
     tiny_bert: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    load_torch_encoder(cpu_settings(tiny_bert, name="quiet"), "fp32")
+    load_encoder(cpu_settings(tiny_bert, name="quiet"), "fp32")
     output = capfd.readouterr()
     assert (output.out, output.err) == ("", "")
 
@@ -143,6 +145,6 @@ def test_the_token_budget_is_the_setting_or_the_devices_best(
     tiny_bert: Path, setting: int | None, expected: int
 ) -> None:
     settings = cpu_settings(tiny_bert, max_tokens_per_batch=setting)
-    encoder = load_torch_encoder(settings, "fp32")
+    encoder = load_encoder(settings, "fp32")
     assert encoder.max_tokens_per_batch == expected
     assert encoder.device == "cpu"

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
@@ -16,11 +16,12 @@ import numpy as np
 import polars as pl
 import pytest
 import zstandard
-from numpy.typing import NDArray
 
+from embed_assets.bundled import BUNDLED_MODEL
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.settings import BUNDLED_MODEL, PipelineSettings
+from embed_assets.settings import PipelineSettings
 from embed_assets.sources import process_apart
 from embed_assets_tests.small_pipelines import Vectors, WatchedEncoder, read, run, settings_for
 
@@ -131,10 +132,14 @@ def add_what_is_no_file(corpus: Path) -> int:
 class QuickEncoder(WatchedEncoder):
     """The real tokenizer, and vectors that cost nothing."""
 
-    def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> Vectors:
-        vectors = np.zeros((len(rows), self.dimension), dtype=np.float32)
-        vectors[np.arange(len(rows)), rows % self.dimension] = 1
-        return vectors
+    def encode(
+        self, tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Iterator[tuple[Batch, Vectors]]:
+        for batch in batches:
+            n_rows = len(batch.rows)
+            vectors = np.zeros((n_rows, self.dimension), dtype=np.float32)
+            vectors[np.arange(n_rows), batch.rows % self.dimension] = 1
+            yield batch, vectors
 
 
 def run_and_tell(settings: PipelineSettings, quick: bool, answer: Connection) -> None:

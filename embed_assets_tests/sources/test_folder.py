@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from embed_assets.bundled import BUNDLED_CORPUS
 from embed_assets.errors import InputError
-from embed_assets.settings import BUNDLED_CORPUS
 from embed_assets.shards import Piece, SourceFile
 from embed_assets.sources.folder import FolderSource
 from embed_assets.sources.open_source import open_source
