@@ -8,8 +8,8 @@ SCRIPT = """
 import sys
 from dataclasses import dataclass
 
-ABSENT = {"click", "dagster", "deltalake", "matplotlib", "pathspec", "platformdirs",
-          "polars", "pyarrow", "pydantic", "rich", "zstandard"}
+ABSENT = {"dagster", "deltalake", "matplotlib", "pathspec", "platformdirs",
+          "polars", "pydantic", "zstandard"}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
