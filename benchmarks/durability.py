@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -28,8 +28,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from embed_assets import checksums, shard_vectors
+from embed_assets import checkpoint_saver, checksums
 from embed_assets.embedding.encoder import Encoder
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.pipeline import chunk_shard, embed_shard, ingest_shard, measure_shard
@@ -71,11 +72,14 @@ class StandIn:
     def __getattr__(self, name: str) -> object:
         return getattr(self._encoder, name)
 
-    def encode(self, tokens: TokenRows, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def encode(
+        self, _tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
         """Random vectors (len(rows), dimension) of length 1."""
-        vectors = self._random.normal(size=(len(rows), self._encoder.dimension))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors, dtype=np.float32)
+        for batch in batches:
+            vectors = self._random.normal(size=(len(batch.rows), self._encoder.dimension))
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            yield batch, np.asarray(vectors, dtype=np.float32)
 
 
 def run_once(corpus: str, tables: str, stand_in: bool, **values: object) -> dict[str, float]:
@@ -131,7 +135,7 @@ def measured(corpus: Path, then: Path | None, stand_in: bool) -> dict[str, objec
     stopwatch.watch(checksums, "row_checksums", "checksums")
     stopwatch.watch(checksums, "rows_digest", "checksums")
     stopwatch.watch(delta_files, "sync_commit", "fsync")
-    stopwatch.watch(shard_vectors.CheckpointSaver, "_commit", "checkpoints")
+    stopwatch.watch(checkpoint_saver.CheckpointSaver, "_save", "checkpoints")
     stopwatch.watch(checkpoints.DeltaCheckpoints, "clear", "checkpoints")
     stopwatch.watch(checkpoints.DeltaCheckpoints, "read", "checkpoints")
     with tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,7 @@ from pathlib import Path
 from embed_assets import pipeline as stages
 from embed_assets.embedding.model import open_model
 from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.outcome import Outcome
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets.terminal import quiet_libraries
 
@@ -114,7 +115,7 @@ def measure(settings: PipelineSettings, peer_share: float) -> Result:
 def run_shard(opened: OpenedPipeline, shard: str, result: Result) -> float:
     """All stages for one shard, text to published metrics. Returns tokens per second."""
     started = time.perf_counter()
-    timed: dict[str, Callable[[], stages.Outcome]] = {
+    timed: dict[str, Callable[[], Outcome]] = {
         "raw_corpus": lambda: stages.ingest_shard(shard, opened),
         "chunks": lambda: stages.chunk_shard(shard, opened),
         "embeddings": lambda: stages.embed_shard(shard, opened, opened.encoder),

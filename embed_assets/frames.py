@@ -75,26 +75,19 @@ def chunks_frame(
 def embeddings_frame(
     shard: str,
     chunks: pl.DataFrame,
-    vectors: pl.DataFrame,
+    vectors: NDArray[np.float32],
     fingerprint: str,
     provenance: Mapping[str, object],
     input_version: str,
 ) -> pl.DataFrame:
-    """Rows of `embeddings`: each chunk (chunk_id, doc_id, text_hash) with the vector of its text.
-
-    `vectors` has text_hash and embedding, each text once. A chunk without one keeps a null.
+    """Rows of `embeddings`: each chunk (chunk_id, doc_id, text_hash) with its vector, a row of
+    `vectors` (n_chunks, dimension).
     """
-    rows = chunks.select("chunk_id", "doc_id", "text_hash").join(
-        vectors.select("text_hash", "embedding"),
-        on="text_hash",
-        how="left",
-        maintain_order="left",
-        validate="m:1",
-    )
     columns = {
-        **{name: rows[name] for name in rows.columns},
-        "fingerprint": [fingerprint] * rows.height,
-        "provenance": [json.dumps(dict(provenance))] * rows.height,
+        **{name: chunks[name] for name in ("chunk_id", "doc_id", "text_hash")},
+        "embedding": pl.Series("embedding", vectors).arr.to_list(),
+        "fingerprint": [fingerprint] * chunks.height,
+        "provenance": [json.dumps(dict(provenance))] * chunks.height,
     }
     return _frame("embeddings", shard, columns, input_version)
 

@@ -6,30 +6,20 @@ did not change writes nothing, so running again is always safe and cheap. No Dag
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import polars as pl
 
 from embed_assets import frames, staleness
-from embed_assets.checksums import is_sound, sound_or_refused
 from embed_assets.chunking.token_windows import Chunk, TokenWindows
-from embed_assets.embedding.encoder import Encoder, EncodeStats
-from embed_assets.embedding.model import vectors_are_unit
-from embed_assets.errors import InputError
+from embed_assets.embedding.encoder import Encoder
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.quality.checks import Finding, blocking_findings, warning_findings
+from embed_assets.outcome import Outcome
+from embed_assets.quality.checks import warning_findings
 from embed_assets.quality.metrics import shard_metrics
-from embed_assets.shard_vectors import (
-    OnTokens,
-    embed_texts,
-    no_vectors,
-    prove_token_ids,
-    run_numbers,
-    vectors_at_hand,
-)
+from embed_assets.shard_vectors import OnTokens, encode_missing, publish_vectors, read_vectors
 from embed_assets.sources.source import Document, Rejection
-from embed_assets.tables.table import CheckpointKey, ShardState, ShardTable, Tables, constant
+from embed_assets.tables.table import content_version, sound_rows
 
 # Characters tokenized in one call: enough to keep all cores busy, little enough that a shard's
 # token objects never stand in memory all at once.
@@ -37,20 +27,6 @@ _CHARS_PER_CALL = 4_000_000
 
 # What only the run that made the vectors knows, and quality_metrics keeps.
 _RUN_NUMBERS = ("tokens_per_second", "padding_waste", "seconds", "embedded_tokens", "reused_share")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a stage did for a shard. `numbers` are the figures to show; `written` is false where
-    everything already stood.
-    """
-
-    shard: str
-    stage: str
-    written: bool
-    n_rows: int
-    numbers: dict[str, float] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
 
 
 def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -> Outcome:
@@ -93,13 +69,14 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
     tables = pipeline.tables
     standing = tables.chunks.states().get(shard)
     state = staleness.content_of(tables.raw_corpus.states().get(shard))
-    if _is_done(standing, staleness.chunks_version(state, pipeline.chunking_version)) and not force:
+    wanted = staleness.chunks_version(state, pipeline.chunking_version)
+    if staleness.is_done(standing, wanted) and not force:
         n_tokens = tables.chunks.read(shard, ["n_tokens"])["n_tokens"]
         numbers: dict[str, float] = {"chunks": len(n_tokens), "tokens": int(n_tokens.sum())}
         return Outcome(shard, "chunks", False, len(n_tokens), numbers)
 
-    documents = _sound_rows(tables, tables.raw_corpus, shard)
-    version = staleness.chunks_version(_content_version(documents), pipeline.chunking_version)
+    documents = sound_rows(tables, tables.raw_corpus, shard)
+    version = staleness.chunks_version(content_version(documents), pipeline.chunking_version)
     frame = frames.chunks_frame(shard, _chunked(documents, pipeline.chunker()), version or "")
     tables.chunks.publish(shard, frame, standing, rewrite=force, fence=pipeline.fence(shard))
     return Outcome(
@@ -121,49 +98,19 @@ def embed_shard(
     load_encoder: Callable[[], Encoder],
     *,
     force: bool = False,
-    on_tokens: OnTokens = lambda n_tokens: None,
+    on_tokens: OnTokens = lambda shard, n_tokens: None,
 ) -> Outcome:
     """Chunks -> vectors, checked before they are published.
 
     What already stands under the same fingerprint and text_hash is reused, and equal texts are
     embedded once. The model is loaded only if there is something to embed.
     """
-    tables = pipeline.tables
-    standing = tables.embeddings.states().get(shard)
-    state = staleness.content_of(tables.chunks.states().get(shard))
-    if _is_done(standing, staleness.embeddings_version(state, pipeline.fingerprint)) and not force:
-        chunks = tables.chunks.read(shard, ["chunk_id"])
-        rows = tables.embeddings.read(shard)
-        damaged = rows["chunk_id"].filter(~is_sound(rows))
-        findings = _findings(shard, pipeline, chunks, rows, damaged)
-        return Outcome(shard, "embeddings", False, rows.height, {}, findings)
-
-    chunks = _sound_rows(tables, tables.chunks, shard)
-    texts = chunks.unique("text_hash", keep="first", maintain_order=True)
-    known = vectors_at_hand(shard, pipeline) if not force else no_vectors()
-    missing = texts.join(known, on="text_hash", how="anti", maintain_order="left")
-    new, stats = no_vectors(), EncodeStats()
-    provenance: dict[str, object] = {}
-    if missing.height:
-        encoder = load_encoder()
-        prove_token_ids(chunks, pipeline, encoder)
-        new, stats = embed_texts(shard, missing, pipeline, encoder, on_tokens, save=not force)
-        provenance = {"device": encoder.device, "precision": encoder.precision}
-    numbers = run_numbers(chunks, missing, stats)
-    rows = frames.embeddings_frame(
-        shard,
-        chunks,
-        pl.concat([known, new]),
-        pipeline.fingerprint,
-        provenance | numbers,
-        staleness.embeddings_version(_content_version(chunks), pipeline.fingerprint) or "",
-    )
-    findings = _findings(shard, pipeline, chunks, rows)
-    _refuse_bad_vectors(findings)
-    pipeline.model.verify_unchanged()
-    tables.embeddings.publish(shard, rows, standing, rewrite=force, fence=pipeline.fence(shard))
-    tables.checkpoints.clear(CheckpointKey(shard, pipeline.fingerprint))
-    return Outcome(shard, "embeddings", True, rows.height, numbers, findings)
+    work = read_vectors(shard, pipeline, force=force)
+    if isinstance(work, Outcome):
+        return work
+    if len(work.missing):
+        encode_missing(work, pipeline, load_encoder(), on_tokens, save=not force)
+    return publish_vectors(work, pipeline, force=force)
 
 
 def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -> Outcome:
@@ -172,7 +119,7 @@ def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) 
     standing = tables.quality_metrics.states().get(shard)
     embeddings_state = tables.embeddings.states().get(shard)
     version = staleness.metrics_version(embeddings_state)
-    if _is_done(standing, version) and not force:
+    if staleness.is_done(standing, version) and not force:
         rows = tables.quality_metrics.read(shard, ["metric", "value"])
         metrics = dict(rows.iter_rows())
         findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
@@ -187,10 +134,6 @@ def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) 
     )
     findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
     return Outcome(shard, "quality_metrics", True, frame.height, metrics, findings)
-
-
-def _is_done(standing: ShardState | None, version: str | None) -> bool:
-    return (standing.input_version if standing else None) == version
 
 
 def _ingest_numbers(n_documents: int, n_rejected: int) -> dict[str, float]:
@@ -220,50 +163,13 @@ def _chunked_group(
         yield doc_id, source, text, found
 
 
-def _sound_rows(tables: Tables, table: ShardTable, shard: str) -> pl.DataFrame:
-    """A shard's rows, proved to be as they were written: damage must not spread downstream."""
-    return sound_or_refused(table.read(shard), f"shard {shard} in {table.uri}", tables.root)
-
-
-def _content_version(rows: pl.DataFrame) -> str | None:
-    """What the rows that were read are, whatever stands in the table by now; None for no rows."""
-    return None if rows.is_empty() else constant(rows, "content_version")
-
-
-def _findings(
-    shard: str,
-    pipeline: OpenedPipeline,
-    chunks: pl.DataFrame,
-    rows: pl.DataFrame,
-    damaged: pl.Series | None = None,
-) -> tuple[Finding, ...]:
-    return blocking_findings(
-        shard,
-        chunks,
-        rows,
-        dimension=pipeline.dimension,
-        fingerprint=pipeline.fingerprint,
-        unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
-        damaged=damaged,
-    )
-
-
-def _refuse_bad_vectors(findings: tuple[Finding, ...]) -> None:
-    for finding in findings:
-        if not finding.passed:
-            raise InputError(
-                f"shard {finding.shard}: {finding.check}: {finding.detail} "
-                f"({', '.join(finding.chunk_ids)}); nothing was published, its old vectors stand"
-            )
-
-
 def _measured(shard: str, pipeline: OpenedPipeline) -> tuple[dict[str, float], str]:
     """The metrics of the vectors that stand, and their fingerprint."""
     tables = pipeline.tables
     raw, rejected = tables.raw_corpus.states().get(shard), tables.rejected.states().get(shard)
     state = tables.embeddings.states()[shard]
     chunks = tables.chunks.read(shard, ["chunk_id", "doc_id", "text_hash", "n_tokens"])
-    rows = _sound_rows(tables, tables.embeddings, shard)
+    rows = sound_rows(tables, tables.embeddings, shard)
     made = json.loads(rows["provenance"][0])
     run_numbers = {name: made[name] for name in _RUN_NUMBERS if name in made}
     counts = _ingest_numbers(raw.n_rows if raw else 0, rejected.n_rows if rejected else 0)

@@ -1,12 +1,13 @@
 """One bar for a whole run: shards done, chunks, tokens per second, time left."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from embed_assets.pipeline import Outcome
+from embed_assets.outcome import Outcome
 from embed_assets.terminal import console
 
 
@@ -23,8 +24,7 @@ class ProgressBar:
         self.failures: dict[str, tuple[str, str]] = {}
         self._n_bytes = n_bytes
         self._finished: set[str] = set()
-        self._queue: list[str] = []
-        self._shard_tokens = 0
+        self._shard_tokens: Counter[str] = Counter()
         self._tokens = 0
         self._since: float | None = None
         self._progress = Progress(
@@ -50,15 +50,13 @@ class ProgressBar:
     def stage_started(self, stage: str, shards: Sequence[str]) -> None:
         """Name the stage; the embedding clock starts with its first tokens."""
         self._progress.update(self._task, description=stage)
-        self._queue = [shard for shard in shards if shard not in self._finished]
-        self._shard_tokens = 0
 
-    def tokens_embedded(self, n_tokens: int) -> None:
-        """Move within the shard at the head of the queue."""
+    def tokens_embedded(self, shard: str, n_tokens: int) -> None:
+        """Move within the shard."""
         if self._since is None:
             self._since = time.monotonic()
         self._tokens += n_tokens
-        self._shard_tokens += n_tokens
+        self._shard_tokens[shard] += n_tokens
         self._show()
 
     def shard_done(self, outcome: Outcome) -> None:
@@ -74,18 +72,15 @@ class ProgressBar:
 
     def _leave(self, shard: str) -> None:
         self._finished.add(shard)
-        self._queue = [waiting for waiting in self._queue if waiting != shard]
-        self._shard_tokens = 0
         self._show()
 
     def _show(self) -> None:
         done = float(sum(self._n_bytes.get(shard, 0) for shard in self._finished))
-        if self._queue:
-            current = self._queue[0]
-            chunks = self.outcomes.get(("chunks", current))
-            tokens = chunks.numbers.get("tokens", 0.0) if chunks else 0.0
-            share = min(1.0, self._shard_tokens / tokens) if tokens else 0.0
-            done += share * self._n_bytes.get(current, 0)
+        for shard, embedded in dict(self._shard_tokens).items():
+            chunks = self.outcomes.get(("chunks", shard))
+            if shard not in self._finished and chunks and chunks.numbers.get("tokens"):
+                share = min(1.0, embedded / chunks.numbers["tokens"])
+                done += share * self._n_bytes.get(shard, 0)
         n_chunks = sum(o.n_rows for (stage, _), o in self.outcomes.items() if stage == "embeddings")
         shards = f"{len(self._finished)}/{len(self._n_bytes)}"
         elapsed = time.monotonic() - self._since if self._since is not None else 0.0

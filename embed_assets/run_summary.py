@@ -15,7 +15,7 @@ from embed_assets.tables.delta_files import reading
 from embed_assets.terminal import console, plain, size
 
 if TYPE_CHECKING:
-    from embed_assets.pipeline import Outcome
+    from embed_assets.outcome import Outcome
 
 _MOST_NAMED = 10
 _MOST_REASONS = 5

@@ -1,50 +1,171 @@
-"""The vectors of a shard's texts: published, left behind by a killed run, or new."""
+"""Chunks -> vectors, in three steps that overlap between shards: read, encode, publish.
 
-import time
+`pipeline.embed_shard` takes one shard through them, `shard_stream` many at once.
+"""
+
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from embed_assets import frames
+from embed_assets import frames, staleness
+from embed_assets.checkpoint_saver import CheckpointSaver
 from embed_assets.checksums import is_sound
-from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_all
+from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_batches
+from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.tables.table import CheckpointKey
+from embed_assets.outcome import Outcome
+from embed_assets.quality.checks import Finding, blocking_findings
+from embed_assets.tables.table import CheckpointKey, ShardState, content_version, sound_rows
 
 # Chunks per shard whose stored ids are compared with the loaded model's own preprocessing.
 _PROVED_CHUNKS = 4
 
-#: Gets the number of tokens that the device has done, batch by batch.
-OnTokens = Callable[[int], None]
+#: Gets a shard and the number of its tokens that the device has done, batch by batch.
+OnTokens = Callable[[str, int], None]
 
 
-def vectors_at_hand(shard: str, pipeline: OpenedPipeline) -> pl.DataFrame:
-    """Vectors (text_hash, embedding) under this fingerprint, each text once.
+@dataclass
+class ShardVectors:
+    """A shard's chunks, and their vectors (n_chunks, dimension) float32 as they come.
 
-    A row that is not as it was written was damaged on disk, and is embedded again.
+    `first` (n_chunks,) is the row where each chunk's text first stands: equal texts are embedded
+    once. `missing` are the rows to embed.
+    """
+
+    shard: str
+    standing: ShardState | None
+    chunks: pl.DataFrame
+    first: NDArray[np.int64]
+    missing: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    stats: EncodeStats = field(default_factory=EncodeStats)
+    provenance: dict[str, object] = field(default_factory=dict)
+
+
+def read_vectors(shard: str, pipeline: OpenedPipeline, *, force: bool) -> ShardVectors | Outcome:
+    """The shard's chunks with the vectors at hand; the outcome where everything stands already."""
+    tables = pipeline.tables
+    standing = tables.embeddings.states().get(shard)
+    state = staleness.content_of(tables.chunks.states().get(shard))
+    version = staleness.embeddings_version(state, pipeline.fingerprint)
+    if staleness.is_done(standing, version) and not force:
+        chunks = tables.chunks.read(shard, ["chunk_id"])
+        rows = tables.embeddings.read(shard)
+        damaged = rows["chunk_id"].filter(~is_sound(rows))
+        findings = _findings(shard, pipeline, chunks, rows, damaged)
+        return Outcome(shard, "embeddings", False, rows.height, {}, findings)
+
+    chunks = sound_rows(tables, tables.chunks, shard)
+    first = _first_rows(chunks["text_hash"])
+    vectors = np.empty((chunks.height, pipeline.dimension), dtype=np.float32)
+    is_known = np.zeros(chunks.height, dtype=bool)
+    if not force:
+        is_known = _take_vectors_at_hand(shard, pipeline, chunks["text_hash"], vectors)
+    is_first = first == np.arange(chunks.height)
+    return ShardVectors(
+        shard, standing, chunks, first, np.flatnonzero(is_first & ~is_known), vectors
+    )
+
+
+def encode_missing(
+    work: ShardVectors,
+    pipeline: OpenedPipeline,
+    encoder: Encoder,
+    on_tokens: OnTokens,
+    *,
+    save: bool,
+) -> None:
+    """Embed what is missing, saved to the checkpoints as it comes where `save` says so."""
+    if encoder.dimension != pipeline.dimension:
+        raise InputError(
+            f"one_dimension: the loaded model {pipeline.settings.model} gives vectors of "
+            f"{encoder.dimension} dimensions, expected {pipeline.dimension} as its files declare"
+        )
+    _prove_token_ids(work.chunks, pipeline, encoder)
+    hashes, lengths = work.chunks["text_hash"], work.chunks["n_tokens"].to_numpy()
+    with CheckpointSaver(work.shard, pipeline, hashes, work.vectors) as saver:
+
+        def on_batch(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
+            chunk_rows = work.missing[rows]
+            work.vectors[chunk_rows] = encoded
+            on_tokens(work.shard, int(lengths[chunk_rows].sum()))
+            if save:
+                saver.add(chunk_rows)
+
+        work.stats = encode_batches(
+            encoder,
+            TokenRows.from_series(work.chunks["token_ids"].gather(work.missing)),
+            pipeline.batch_budget(encoder),
+            on_batch,
+        )
+    pipeline.remember_budget(encoder, work.stats)
+    work.provenance = {"device": encoder.device, "precision": encoder.precision}
+
+
+def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
+    """Check the vectors, and replace the shard by them in one commit."""
+    repeated = np.flatnonzero(work.first != np.arange(len(work.first)))
+    work.vectors[repeated] = work.vectors[work.first[repeated]]
+    numbers = _run_numbers(work)
+    rows = frames.embeddings_frame(
+        work.shard,
+        work.chunks,
+        work.vectors,
+        pipeline.fingerprint,
+        work.provenance | numbers,
+        staleness.embeddings_version(content_version(work.chunks), pipeline.fingerprint) or "",
+    )
+    findings = _findings(work.shard, pipeline, work.chunks, rows)
+    _refuse_bad_vectors(findings)
+    pipeline.model.verify_unchanged()
+    tables = pipeline.tables
+    tables.embeddings.publish(
+        work.shard, rows, work.standing, rewrite=force, fence=pipeline.fence(work.shard)
+    )
+    tables.checkpoints.clear(CheckpointKey(work.shard, pipeline.fingerprint))
+    return Outcome(work.shard, "embeddings", True, rows.height, numbers, findings)
+
+
+def _first_rows(text_hashes: pl.Series) -> NDArray[np.int64]:
+    """For each row (n,) the first row with the same text."""
+    rows = text_hashes.to_frame("text_hash").with_row_index("row")
+    return rows.select(pl.col("row").first().over("text_hash")).to_series().to_numpy().astype("i8")
+
+
+def _take_vectors_at_hand(
+    shard: str, pipeline: OpenedPipeline, text_hashes: pl.Series, vectors: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Fill in the vectors under this fingerprint, published or left behind by a killed run.
+
+    Returns which rows (n,) were filled. A vector that is not as it was written was damaged on
+    disk, and is embedded again.
     """
     published = pipeline.tables.embeddings.read(shard).filter(
         pl.col("fingerprint") == pipeline.fingerprint
     )
     saved = pipeline.tables.checkpoints.read(CheckpointKey(shard, pipeline.fingerprint))
-    sound = [
-        rows.filter(is_sound(rows)).select("text_hash", "embedding")
-        for rows in (published, saved)
-        if rows.height
-    ]
-    return pl.concat([no_vectors(), *sound]).unique("text_hash", keep="first")
+    is_known = np.zeros(len(text_hashes), dtype=bool)
+    wanted = text_hashes.to_frame("text_hash").with_row_index("row")
+    for rows in (published, saved):
+        known = (
+            rows.filter(is_sound(rows) & (rows["embedding"].list.len() == vectors.shape[1]))
+            .select("text_hash", "embedding")
+            .unique("text_hash", keep="first")
+        )
+        found = wanted.join(known, on="text_hash")
+        at = found["row"].to_numpy()
+        flat = found["embedding"].explode(empty_as_null=False).to_numpy()
+        vectors[at] = flat.reshape(-1, vectors.shape[1])
+        is_known[at] = True
+    return is_known
 
 
-def no_vectors() -> pl.DataFrame:
-    """The same, empty."""
-    return pl.DataFrame(schema={"text_hash": pl.String, "embedding": pl.List(pl.Float32)})
-
-
-def prove_token_ids(chunks: pl.DataFrame, pipeline: OpenedPipeline, encoder: Encoder) -> None:
+def _prove_token_ids(chunks: pl.DataFrame, pipeline: OpenedPipeline, encoder: Encoder) -> None:
     """Raise InputError if the stored ids are not what the loaded model makes of the texts."""
     sample = chunks.sample(min(_PROVED_CHUNKS, chunks.height), seed=0)
     for shard, chunk_id, text, ids in sample.select(
@@ -58,46 +179,16 @@ def prove_token_ids(chunks: pl.DataFrame, pipeline: OpenedPipeline, encoder: Enc
             )
 
 
-def embed_texts(
-    shard: str,
-    texts: pl.DataFrame,
-    pipeline: OpenedPipeline,
-    encoder: Encoder,
-    on_tokens: OnTokens,
-    *,
-    save: bool,
-) -> tuple[pl.DataFrame, EncodeStats]:
-    """Vectors (text_hash, embedding) of texts, saved to the checkpoints as they come."""
-    saver = CheckpointSaver(shard, pipeline, texts["text_hash"]) if save else None
-    lengths = texts["n_tokens"].to_numpy()
-
-    def on_batch(rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        on_tokens(int(lengths[rows].sum()))
-        if saver is not None:
-            saver.add(rows, vectors)
-
-    vectors, stats = encode_all(
-        encoder,
-        TokenRows.from_series(texts["token_ids"]),
-        pipeline.batch_budget(encoder),
-        on_batch,
-    )
-    pipeline.remember_budget(encoder, stats)
-    embedding = pl.Series("embedding", vectors).arr.to_list()
-    return pl.DataFrame({"text_hash": texts["text_hash"], "embedding": embedding}), stats
-
-
-def run_numbers(
-    chunks: pl.DataFrame, embedded: pl.DataFrame, stats: EncodeStats
-) -> dict[str, float]:
+def _run_numbers(work: ShardVectors) -> dict[str, float]:
     """What a run says of the chunks of a shard and of those it embedded."""
+    n_chunks, n_embedded, stats = work.chunks.height, len(work.missing), work.stats
     numbers = {
-        "chunks": float(chunks.height),
-        "tokens": float(chunks["n_tokens"].sum()),
-        "embedded_chunks": float(embedded.height),
+        "chunks": float(n_chunks),
+        "tokens": float(work.chunks["n_tokens"].sum()),
+        "embedded_chunks": float(n_embedded),
         "embedded_tokens": float(stats.n_tokens),
         "padded_tokens": float(stats.n_padded_tokens),
-        "reused_share": 1 - embedded.height / chunks.height if chunks.height else 0.0,
+        "reused_share": 1 - n_embedded / n_chunks if n_chunks else 0.0,
         "seconds": stats.seconds,
         "halvings": float(stats.n_halvings),
     }
@@ -107,37 +198,28 @@ def run_numbers(
     return numbers
 
 
-class CheckpointSaver:
-    """Commits the vectors of a shard in work every `checkpoint_seconds`."""
+def _findings(
+    shard: str,
+    pipeline: OpenedPipeline,
+    chunks: pl.DataFrame,
+    rows: pl.DataFrame,
+    damaged: pl.Series | None = None,
+) -> tuple[Finding, ...]:
+    return blocking_findings(
+        shard,
+        chunks,
+        rows,
+        dimension=pipeline.dimension,
+        fingerprint=pipeline.fingerprint,
+        unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
+        damaged=damaged,
+    )
 
-    def __init__(self, shard: str, pipeline: OpenedPipeline, text_hashes: pl.Series) -> None:
-        self._shard = shard
-        self._pipeline = pipeline
-        self._text_hashes = text_hashes
-        self._rows: list[NDArray[np.int64]] = []
-        self._vectors: list[NDArray[np.float32]] = []
-        self._saved_at = time.monotonic()
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Take the vectors (n, d) of some of the texts, and commit if it is time."""
-        self._rows.append(rows)
-        self._vectors.append(vectors)
-        if time.monotonic() - self._saved_at >= self._pipeline.settings.checkpoint_seconds:
-            self._commit()
-            self._saved_at = time.monotonic()
-
-    def _commit(self) -> None:
-        rows, vectors = np.concatenate(self._rows), np.concatenate(self._vectors)
-        self._rows, self._vectors = [], []
-        # What is no vector is refused at the end, by name; here it must not outlive this run.
-        usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
-        # Weights are mapped into memory: a changed file may change vectors under way.
-        self._pipeline.model.verify_unchanged()
-        frame = frames.checkpoint_frame(
-            self._shard,
-            self._pipeline.fingerprint,
-            self._text_hashes[rows[usable]],
-            vectors[usable],
-        )
-        if frame.height:
-            self._pipeline.tables.checkpoints.add(frame)
+def _refuse_bad_vectors(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        if not finding.passed:
+            raise InputError(
+                f"shard {finding.shard}: {finding.check}: {finding.detail} "
+                f"({', '.join(finding.chunk_ids)}); nothing was published, its old vectors stand"
+            )

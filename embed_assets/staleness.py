@@ -57,6 +57,11 @@ def is_ingested(ingest: str, raw: ShardState | None, rejected: ShardState | None
     return rejected is not None and rejected.input_version == no_documents_version(ingest)
 
 
+def is_done(standing: ShardState | None, version: str | None) -> bool:
+    """Whether what stands was made from this version of the input; None stands for no rows."""
+    return (standing.input_version if standing else None) == version
+
+
 def first_stale_stage(
     ingest: str,
     chunking_version: str,
@@ -80,6 +85,6 @@ def first_stale_stage(
         "quality_metrics": "its vectors changed",
     }
     for stage, (standing, version) in expected.items():
-        if (standing.input_version if standing else None) != version:
+        if not is_done(standing, version):
             return Stale(stage, "not done yet" if standing is None else reasons[stage])
     return None

@@ -1,6 +1,6 @@
 """A pipeline over a small folder, run stage by stage without Dagster; an encoder that counts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from embed_assets.embedding.encoder import Encoder
 from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.pipeline import Outcome, chunk_shard, embed_shard, ingest_shard, measure_shard
+from embed_assets.outcome import Outcome
+from embed_assets.pipeline import chunk_shard, embed_shard, ingest_shard, measure_shard
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets.tables.delta import open_delta_tables
 
@@ -54,7 +55,7 @@ class WatchedEncoder:
 
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Iterator[tuple[Batch, Vectors]]:
+    ) -> Generator[tuple[Batch, Vectors]]:
         for batch, vectors in self._encoder.encode(tokens, batches):
             self.n_texts += len(batch.rows)
             yield batch, self._spoil(vectors.copy())

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from embed_assets import pipeline as stages
+from embed_assets import shard_stream
 from embed_assets.cli import main
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
-from embed_assets.pipeline import Outcome
+from embed_assets.outcome import Outcome
 from embed_assets.setting_options import chosen_settings
 from embed_assets.settings import PipelineSettings
+from embed_assets.shard_vectors import ShardVectors, publish_vectors
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.table import Superseded
 from embed_assets_tests.small_pipelines import read, versions, write_files
@@ -266,14 +267,13 @@ def test_one_bad_shard_stops_no_other_and_is_named(
     tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abc"})
-    embed = stages.embed_shard
 
-    def embed_shard(shard: str, *arguments: object, **options: object) -> Outcome:
-        if shard == "shard-000001":
+    def publish(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
+        if work.shard == "shard-000001":
             raise InputError("its vectors are \x1b[31mbad")
-        return embed(shard, *arguments, **options)  # type: ignore[arg-type]
+        return publish_vectors(work, pipeline, force=force)
 
-    monkeypatch.setattr(stages, "embed_shard", embed_shard)
+    monkeypatch.setattr(shard_stream, "publish_vectors", publish)
     flags = ("--corpus", "corpus", "--model", tiny_bert, "--shard-bytes", 1024, "--device", "cpu")
     result = invoke("run", *flags)
     assert result.exit_code == 1, result.output

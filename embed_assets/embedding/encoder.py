@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -60,12 +61,12 @@ class Encoder(Protocol):
 
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
         """Each batch with its vectors (len(batch.rows), dimension), as they are done.
 
         Several may be in flight, so they may come in another order. The vectors are the caller's
-        to keep. Raises DeviceOutOfMemory with the batch that did not fit; what has not come by
-        then is to be asked for again.
+        to keep. Closing it early waits for what is in flight. Raises DeviceOutOfMemory with the
+        batch that did not fit; what has not come by then is to be asked for again.
         """
         ...
 
@@ -91,38 +92,47 @@ class EncodeStats:
 
 
 def encode_all(
-    encoder: Encoder,
-    tokens: TokenRows,
-    max_tokens_per_batch: int,
-    on_batch: OnBatch = lambda rows, vectors: None,
+    encoder: Encoder, tokens: TokenRows, max_tokens_per_batch: int
 ) -> tuple[NDArray[np.float32], EncodeStats]:
-    """Vectors (n_rows, dimension) in row order, and what they cost.
+    """Vectors (n_rows, dimension) in row order, and what they cost; as `encode_batches`."""
+    vectors = np.empty((len(tokens), encoder.dimension), dtype=np.float32)
+
+    def keep(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
+        vectors[rows] = encoded
+
+    return vectors, encode_batches(encoder, tokens, max_tokens_per_batch, keep)
+
+
+def encode_batches(
+    encoder: Encoder, tokens: TokenRows, max_tokens_per_batch: int, on_batch: OnBatch
+) -> EncodeStats:
+    """Hand every row's vector to `on_batch` once, and say what they cost.
 
     Out of memory halves the token budget for what is left. The budget that worked is in the
-    stats, for the caller to start from next time. `on_batch` sees each batch as it is done.
-    Raises InputError if a single text does not fit on the device.
+    stats, for the caller to start from next time. Raises InputError if a single text does not fit
+    on the device.
     """
     stats = EncodeStats(max_tokens_per_batch=max_tokens_per_batch)
     lengths = tokens.lengths
-    vectors = np.empty((len(tokens), encoder.dimension), dtype=np.float32)
     is_done = np.zeros(len(tokens), dtype=bool)
     started = time.perf_counter()
     while not is_done.all():
         waiting = np.flatnonzero(~is_done)
         batches = _planned(encoder, lengths, waiting, stats.max_tokens_per_batch)
         try:
-            for batch, encoded in encoder.encode(tokens, batches):
-                _refuse_wrong_shape(encoded, (len(batch.rows), encoder.dimension))
-                vectors[batch.rows] = encoded
-                is_done[batch.rows] = True
-                stats.n_tokens += int(lengths[batch.rows].sum())
-                stats.n_padded_tokens += batch.n_padded_tokens
-                stats.n_batches += 1
-                on_batch(batch.rows, encoded)
+            # Closed at once when the caller gives up: batches in flight use the device's buffers.
+            with closing(encoder.encode(tokens, batches)) as finished:
+                for batch, encoded in finished:
+                    _refuse_wrong_shape(encoded, (len(batch.rows), encoder.dimension))
+                    on_batch(batch.rows, encoded)
+                    is_done[batch.rows] = True
+                    stats.n_tokens += int(lengths[batch.rows].sum())
+                    stats.n_padded_tokens += batch.n_padded_tokens
+                    stats.n_batches += 1
         except DeviceOutOfMemory as error:
             _halve_budget(stats, error, lengths, encoder)
     stats.seconds = time.perf_counter() - started
-    return vectors, stats
+    return stats
 
 
 def _planned(

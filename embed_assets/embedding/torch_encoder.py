@@ -1,6 +1,6 @@
 """The reference backend: sentence-transformers' own modules under plain torch, on CPU or CUDA."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -78,7 +78,7 @@ class TorchEncoder:
 
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
         """Each batch with its vectors (len(batch.rows), dimension), one after the other."""
         tokenizer = self._transformer.tokenizer
         pad_id, left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"

@@ -24,11 +24,12 @@ from embed_assets.orchestration.metadata import definition_metadata, run_metadat
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.partitions import partitions_definition
 from embed_assets.orchestration.resources import GpuResource, gpu_key
-from embed_assets.orchestration.shard_loop import run_shards
-from embed_assets.pipeline import Outcome
+from embed_assets.orchestration.shard_loop import one_by_one, run_shards
+from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS
 from embed_assets.rows import SHARD_TABLES
 from embed_assets.settings import PipelineSettings
+from embed_assets.shard_stream import embed_shards
 
 # Resumes from the tables, not from Dagster's memory: a retry skips every shard that is done.
 _RETRIES = dg.RetryPolicy(
@@ -105,7 +106,10 @@ def _stage_asset(
         pipeline = opened(settings, context, observer)
         or_fail(pipeline.prepare)
         outcomes = run_shards(
-            context, stage, partial(run, pipeline=pipeline, force=config.force), observer
+            context,
+            stage,
+            partial(one_by_one, partial(run, pipeline=pipeline, force=config.force)),
+            observer,
         )
         return dg.MaterializeResult(metadata=run_metadata(outcomes))
 
@@ -137,10 +141,10 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
         outcomes = run_shards(
             context,
             "embeddings",
-            lambda shard: stages.embed_shard(
-                shard,
-                pipeline,
-                lambda: resource.create(pipeline),
+            partial(
+                embed_shards,
+                pipeline=pipeline,
+                devices=resource.devices(pipeline),
                 force=config.force,
                 on_tokens=observer.tokens_embedded,
             ),
@@ -174,10 +178,11 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
     ) -> dg.MaterializeResult:
         pipeline = opened(settings, context, observer)
         or_fail(pipeline.prepare)
+        measure = partial(stages.measure_shard, pipeline=pipeline, force=config.force)
         outcomes = run_shards(
             context,
             "quality_metrics",
-            partial(stages.measure_shard, pipeline=pipeline, force=config.force),
+            partial(one_by_one, measure),
             observer,
         )
         findings = [finding for outcome in outcomes for finding in outcome.findings]

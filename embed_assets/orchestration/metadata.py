@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import polars as pl
 
-from embed_assets.pipeline import Outcome
+from embed_assets.outcome import Outcome
 
 _COLUMN_NOTES = {
     "shard": "partition of the table",

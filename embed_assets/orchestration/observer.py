@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from embed_assets.pipeline import Outcome
+from embed_assets.outcome import Outcome
 
 
 class Observer(Protocol):
@@ -19,8 +19,8 @@ class Observer(Protocol):
         """A stage begins for these shards."""
         ...
 
-    def tokens_embedded(self, n_tokens: int) -> None:
-        """The device has done so many more tokens."""
+    def tokens_embedded(self, shard: str, n_tokens: int) -> None:
+        """A device has done so many more tokens of a shard. Called from other threads."""
         ...
 
     def shard_done(self, outcome: Outcome) -> None:
@@ -40,7 +40,7 @@ class Silent:
     def stage_started(self, stage: str, shards: Sequence[str]) -> None:
         """Ignore."""
 
-    def tokens_embedded(self, n_tokens: int) -> None:
+    def tokens_embedded(self, shard: str, n_tokens: int) -> None:
         """Ignore."""
 
     def shard_done(self, outcome: Outcome) -> None:

@@ -1,5 +1,6 @@
 """Dagster resources: thin factories of the plain objects that the pipeline works with."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import dagster as dg
@@ -29,9 +30,9 @@ class GpuResource(dg.ConfigurableResource):
             update={"device": self.device, "max_tokens_per_batch": self.max_tokens_per_batch}
         )
 
-    def create(self, pipeline: OpenedPipeline) -> Encoder:
-        """The pipeline's model, loaded on this device."""
-        return pipeline.encoder()
+    def devices(self, pipeline: OpenedPipeline) -> list[Callable[[], Encoder]]:
+        """What loads the pipeline's model, one for each device."""
+        return [pipeline.encoder]
 
 
 def gpu_key(pipeline_name: str) -> str:

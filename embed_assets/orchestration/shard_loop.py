@@ -1,6 +1,7 @@
 """Walk the shards of a run: each recorded as it is published, and one bad shard stops no other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -8,17 +9,18 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from embed_assets.errors import InputError
 from embed_assets.orchestration.metadata import shard_metadata
 from embed_assets.orchestration.observer import Observer, Silent
-from embed_assets.pipeline import Outcome
+from embed_assets.outcome import Outcome
+from embed_assets.shard_stream import Result
 from embed_assets.tables.table import Superseded
 
 
 def run_shards(
     context: dg.AssetExecutionContext,
     stage: str,
-    run_shard: Callable[[str], Outcome],
+    run: Callable[[Sequence[str]], Generator[Result]],
     observer: Observer,
 ) -> list[Outcome]:
-    """Run a stage for every shard of the run.
+    """Run a stage for every shard of the run; `run` gives each with what became of it.
 
     Raises dagster.Failure at the end if any shard failed, naming each with its reason. It is
     retried only if a reason was not the input's fault.
@@ -28,28 +30,43 @@ def run_shards(
     # Always partition_keys: a run over a range of one key has no partition_key.
     shards: Sequence[str] = context.partition_keys
     observer.stage_started(stage, shards)
-    for shard in shards:
-        try:
-            outcome = run_shard(shard)
-        except DagsterExecutionInterruptedError as stop:
-            if isinstance(observer, Silent):
-                # Dagster would take a run that somebody terminated for one to be retried.
-                raise dg.Failure(
-                    f"{stage} was terminated at shard {shard}; {len(outcomes)} shards are done",
-                    allow_retries=False,
-                ) from stop
-            raise
-        except Exception as error:
-            failures[shard] = error
-            context.log.error(f"shard {shard}: {_reason(error)}", exc_info=not _is_expected(error))
-            observer.shard_failed(stage, shard, _reason(error))
-            continue
-        outcomes.append(outcome)
-        _record(context, outcome)
-        observer.shard_done(outcome)
+    try:
+        with closing(run(shards)) as results:
+            for shard, result in results:
+                if isinstance(result, Outcome):
+                    outcomes.append(result)
+                    _record(context, result)
+                    observer.shard_done(result)
+                else:
+                    failures[shard] = result
+                    _log_failure(context, shard, result)
+                    observer.shard_failed(stage, shard, _reason(result))
+    except DagsterExecutionInterruptedError as stop:
+        if isinstance(observer, Silent):
+            # Dagster would take a run that somebody terminated for one to be retried.
+            raise dg.Failure(
+                f"{stage} was terminated; {len(outcomes)} of {len(shards)} shards are done",
+                allow_retries=False,
+            ) from stop
+        raise
     if failures:
         raise _failure(stage, failures)
     return outcomes
+
+
+def one_by_one(run_shard: Callable[[str], Outcome], shards: Iterable[str]) -> Generator[Result]:
+    """Each shard with what a stage made of it, or what stopped it."""
+    for shard in shards:
+        try:
+            result: Outcome | Exception = run_shard(shard)
+        except Exception as error:
+            result = error
+        yield shard, result
+
+
+def _log_failure(context: dg.AssetExecutionContext, shard: str, error: Exception) -> None:
+    traceback = None if _is_expected(error) else error
+    context.log.error(f"shard {shard}: {_reason(error)}", exc_info=traceback)
 
 
 def _record(context: dg.AssetExecutionContext, outcome: Outcome) -> None:

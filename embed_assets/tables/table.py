@@ -7,6 +7,8 @@ from typing import Protocol
 
 import polars as pl
 
+from embed_assets.checksums import sound_or_refused
+
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
@@ -189,3 +191,13 @@ def constant(frame: pl.DataFrame, column: str) -> str:
             f"column {column!r} must be constant within a shard, has {len(values)} values"
         )
     return str(values[0])
+
+
+def content_version(rows: pl.DataFrame) -> str | None:
+    """What the rows that were read are, whatever stands in the table by now; None for no rows."""
+    return None if rows.is_empty() else constant(rows, "content_version")
+
+
+def sound_rows(tables: Tables, table: ShardTable, shard: str) -> pl.DataFrame:
+    """A shard's rows, proved to be as they were written: damage must not spread downstream."""
+    return sound_or_refused(table.read(shard), f"shard {shard} in {table.uri}", tables.root)

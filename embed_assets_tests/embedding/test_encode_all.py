@@ -1,14 +1,14 @@
 """The loop around an encoder: row order, out of memory, and what a run cost."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all
+from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all, encode_batches
 from embed_assets.embedding.length_buckets import Batch, plan_batches
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
@@ -30,7 +30,7 @@ class SmallDevice:
 
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
         for batch in batches:
             yield batch, self.run(tokens, batch)
 
@@ -93,9 +93,13 @@ def test_memory_that_runs_out_later_costs_no_finished_work() -> None:
             return super().run(tokens, batch)
 
     done: list[int] = []
-    vectors, stats = encode_all(
-        Shrinking(60), rows_of(LENGTHS), 60, lambda rows, vectors: done.extend(rows)
-    )
+    vectors = np.empty_like(IN_ORDER)
+
+    def keep(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
+        done.extend(rows)
+        vectors[rows] = encoded
+
+    stats = encode_batches(Shrinking(60), rows_of(LENGTHS), 60, keep)
     np.testing.assert_array_equal(vectors, IN_ORDER)
     assert stats.n_halvings >= 1
     assert sorted(done) == list(range(len(LENGTHS)))
@@ -120,8 +124,8 @@ def test_each_batch_is_seen_once_with_its_vectors() -> None:
         seen[rows] = vectors
         n_batches += 1
 
-    vectors, stats = encode_all(SmallDevice(room=20), rows_of(LENGTHS), 64, on_batch)
-    np.testing.assert_array_equal(seen, vectors)
+    stats = encode_batches(SmallDevice(room=20), rows_of(LENGTHS), 64, on_batch)
+    np.testing.assert_array_equal(seen, IN_ORDER)
     assert n_batches == stats.n_batches
     assert stats.n_tokens == sum(LENGTHS)
 

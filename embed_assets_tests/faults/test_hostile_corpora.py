@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
@@ -134,7 +134,7 @@ class QuickEncoder(WatchedEncoder):
 
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Iterator[tuple[Batch, Vectors]]:
+    ) -> Generator[tuple[Batch, Vectors]]:
         for batch in batches:
             n_rows = len(batch.rows)
             vectors = np.zeros((n_rows, self.dimension), dtype=np.float32)

@@ -15,7 +15,7 @@ import pytest
 from embed_assets import rows
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.orchestration.metadata import run_metadata, shard_metadata
-from embed_assets.pipeline import Outcome
+from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import Finding
 from embed_assets.quality.report import WORST_SHARDS, Report, report_markdown
 from embed_assets.settings import PipelineSettings, load_settings

@@ -4,12 +4,13 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from embed_assets import pipeline as stages
+from embed_assets import shard_stream
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.build import build_pipeline
-from embed_assets.pipeline import Outcome
+from embed_assets.outcome import Outcome
 from embed_assets.settings import PipelineSettings
+from embed_assets.shard_vectors import ShardVectors, publish_vectors
 from embed_assets_tests.orchestration.conftest import Project
 
 STAGES = ["raw_corpus", "chunks", "embeddings", "quality_metrics"]
@@ -43,18 +44,18 @@ def test_every_shard_event_carries_its_numbers(project: Project) -> None:
 def test_a_crash_in_the_middle_keeps_the_shards_before_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed, third = stages.embed_shard, project.shards[2]
+    third = project.shards[2]
 
-    def crashing(shard: str, *args: object, **kwargs: object) -> Outcome:
-        if shard == third:
+    def crashing(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
+        if work.shard == third:
             raise SystemExit  # Not an Exception: as if the process went down.
-        return embed(shard, *args, **kwargs)  # type: ignore[arg-type]
+        return publish_vectors(work, pipeline, force=force)
 
-    monkeypatch.setattr(stages, "embed_shard", crashing)
+    monkeypatch.setattr(shard_stream, "publish_vectors", crashing)
     assert not project.run("embed", project.shards[0], project.shards[-1]).success
     assert project.materialized("embeddings") == set(project.shards[:2])
 
-    monkeypatch.setattr(stages, "embed_shard", embed)
+    monkeypatch.setattr(shard_stream, "publish_vectors", publish_vectors)
     before = OpenedPipeline(project.settings).tables.embeddings.states()
     assert project.run("embed", project.shards[0], project.shards[-1]).success
     after = OpenedPipeline(project.settings).tables.embeddings.states()
@@ -65,14 +66,14 @@ def test_a_crash_in_the_middle_keeps_the_shards_before_it(
 def test_one_bad_shard_fails_with_its_reason_and_stops_no_other(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed, bad = stages.embed_shard, project.shards[1]
+    bad = project.shards[1]
 
-    def failing(shard: str, *args: object, **kwargs: object) -> Outcome:
-        if shard == bad:
+    def failing(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
+        if work.shard == bad:
             raise InputError("these vectors are no good")
-        return embed(shard, *args, **kwargs)  # type: ignore[arg-type]
+        return publish_vectors(work, pipeline, force=force)
 
-    monkeypatch.setattr(stages, "embed_shard", failing)
+    monkeypatch.setattr(shard_stream, "publish_vectors", failing)
     result = project.run("embed", project.shards[0], project.shards[-1])
     assert not result.success
     assert project.materialized("embeddings") == set(project.shards) - {bad}

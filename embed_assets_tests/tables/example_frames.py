@@ -43,13 +43,7 @@ def embeddings(shard: str, seed: int = 0) -> pl.DataFrame:
     matrix = np.random.default_rng(seed).normal(size=(rows.height, 8)).astype(np.float32)
     # What a lossy detour would change: a subnormal, the largest float, a negative zero.
     matrix[0, :3] = 1e-45, 3.4028235e38, -0.0
-    vectors = pl.DataFrame(
-        {
-            "text_hash": rows["text_hash"],
-            "embedding": pl.Series(matrix, dtype=pl.Array(pl.Float32, 8)).arr.to_list(),
-        }
-    )
-    return frames.embeddings_frame(shard, rows, vectors, "f1", {"device": "cpu"}, "i1")
+    return frames.embeddings_frame(shard, rows, matrix, "f1", {"device": "cpu"}, "i1")
 
 
 EXAMPLES = {

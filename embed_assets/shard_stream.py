@@ -1,0 +1,93 @@
+"""Many shards on the device without a pause: the next is read and the last one written meanwhile.
+
+While a device embeds shard n, one thread reads shard n + 1 and the caller's publishes shard
+n - 1. Memory is bounded: one shard per device and two more.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Event
+
+from embed_assets.embedding.encoder import Encoder
+from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.outcome import Outcome
+from embed_assets.shard_vectors import (
+    OnTokens,
+    ShardVectors,
+    encode_missing,
+    publish_vectors,
+    read_vectors,
+)
+
+#: A shard, and what became of it: its outcome, or what stopped it.
+Result = tuple[str, Outcome | Exception]
+
+_Read = ShardVectors | Outcome
+
+
+class _Abandoned(Exception):
+    """Nobody waits for the vectors any more."""
+
+
+def embed_shards(
+    shards: Iterable[str],
+    pipeline: OpenedPipeline,
+    devices: Sequence[Callable[[], Encoder]],
+    *,
+    force: bool = False,
+    on_tokens: OnTokens = lambda shard, n_tokens: None,
+) -> Generator[Result]:
+    """Embed and publish shards, in their order; one that fails stops no other.
+
+    `devices` load one encoder each, when there is something to embed for the first time. Close
+    the iterator to give up: what is on a device stops after its batch.
+    """
+    abandoned = Event()
+    idle: SimpleQueue[Callable[[], Encoder]] = SimpleQueue()
+    for device in devices:
+        idle.put(device)
+
+    def heard(shard: str, n_tokens: int) -> None:
+        if abandoned.is_set():
+            raise _Abandoned
+        on_tokens(shard, n_tokens)
+
+    def embedded(reading: Future[_Read]) -> _Read:
+        work = reading.result()
+        if isinstance(work, ShardVectors) and len(work.missing) and not abandoned.is_set():
+            device = idle.get()
+            try:
+                encode_missing(work, pipeline, device(), heard, save=not force)
+            finally:
+                idle.put(device)
+        return work
+
+    in_flight: deque[tuple[str, Future[_Read]]] = deque()
+    reader = ThreadPoolExecutor(1, thread_name_prefix="read")
+    encoders = ThreadPoolExecutor(len(devices), thread_name_prefix="encode")
+    try:
+        for shard in shards:
+            reading = reader.submit(read_vectors, shard, pipeline, force=force)
+            in_flight.append((shard, encoders.submit(embedded, reading)))
+            if len(in_flight) > len(devices) + 1:
+                yield _published(*in_flight.popleft(), pipeline, force=force)
+        while in_flight:
+            yield _published(*in_flight.popleft(), pipeline, force=force)
+    finally:
+        abandoned.set()
+        reader.shutdown(cancel_futures=True)
+        encoders.shutdown(cancel_futures=True)
+
+
+def _published(
+    shard: str, future: Future[_Read], pipeline: OpenedPipeline, *, force: bool
+) -> Result:
+    try:
+        work = future.result()
+        if isinstance(work, Outcome):
+            return shard, work
+        return shard, publish_vectors(work, pipeline, force=force)
+    except Exception as error:
+        return shard, error

@@ -1,0 +1,163 @@
+"""Reading, encoding and publishing of different shards go on at the same time."""
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embed_assets import shard_stream
+from embed_assets.embedding.encoder import Encoder
+from embed_assets.embedding.length_buckets import Batch
+from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.errors import InputError
+from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.outcome import Outcome
+from embed_assets.pipeline import chunk_shard, ingest_shard
+from embed_assets.shard_stream import embed_shards
+from embed_assets.shard_vectors import ShardVectors, publish_vectors, read_vectors
+from embed_assets_tests.small_pipelines import (
+    Vectors,
+    WatchedEncoder,
+    read,
+    settings_for,
+    write_files,
+)
+
+# Never waited for in full: only a pipeline that stands still reaches it.
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, tiny_bert: Path) -> OpenedPipeline:
+    """Four shards, chunked."""
+    write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abcd"})
+    opened = OpenedPipeline(settings_for(tmp_path, tiny_bert))
+    opened.plan()
+    opened.prepare()
+    for shard in opened.pieces:
+        ingest_shard(shard, opened)
+        chunk_shard(shard, opened)
+    return opened
+
+
+class Hooked(WatchedEncoder):
+    """The real encoder, with something done before each batch."""
+
+    def __init__(self, encoder: Encoder, before: Callable[[], None]) -> None:
+        super().__init__(encoder)
+        self._before = before
+
+    def encode(
+        self, tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Generator[tuple[Batch, Vectors]]:
+        for batch in batches:
+            self._before()
+            yield from super().encode(tokens, [batch])
+
+
+def test_every_shard_comes_in_its_order_with_its_vectors(pipeline: OpenedPipeline) -> None:
+    shards = sorted(pipeline.pieces)
+    results = list(embed_shards(shards, pipeline, [pipeline.encoder]))
+    assert [shard for shard, _ in results] == shards
+    assert all(isinstance(result, Outcome) and result.written for _, result in results)
+    rows = read(pipeline.settings, "embeddings")
+    assert rows["chunk_id"].equals(read(pipeline.settings, "chunks")["chunk_id"])
+    again = list(embed_shards(shards, pipeline, [lambda: pytest.fail("loaded for nothing")]))
+    assert all(isinstance(result, Outcome) and not result.written for _, result in again)
+
+
+def test_the_next_shard_is_read_while_the_device_works(
+    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = sorted(pipeline.pieces)
+    second_was_read = threading.Event()
+
+    def reading(shard: str, pipeline: OpenedPipeline, *, force: bool) -> ShardVectors | Outcome:
+        work = read_vectors(shard, pipeline, force=force)
+        if shard == shards[1]:
+            second_was_read.set()
+        return work
+
+    def wait() -> None:
+        assert second_was_read.wait(PATIENCE), "the first shard holds up the second"
+
+    monkeypatch.setattr(shard_stream, "read_vectors", reading)
+    encoder = Hooked(pipeline.encoder(), wait)
+    assert len(list(embed_shards(shards[:2], pipeline, [lambda: encoder]))) == 2
+
+
+def test_the_device_works_while_a_shard_is_published(
+    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = sorted(pipeline.pieces)
+    n_batches, second_is_on_device = 0, threading.Event()
+
+    def count() -> None:
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches > 1:
+            second_is_on_device.set()
+
+    def publishing(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
+        assert second_is_on_device.wait(PATIENCE), "publishing holds up the device"
+        return publish_vectors(work, pipeline, force=force)
+
+    monkeypatch.setattr(shard_stream, "publish_vectors", publishing)
+    encoder = Hooked(pipeline.encoder(), count)
+    results = list(embed_shards(shards[:3], pipeline, [lambda: encoder]))
+    assert all(isinstance(result, Outcome) for _, result in results)
+
+
+def test_two_devices_work_at_the_same_time(pipeline: OpenedPipeline) -> None:
+    shards = sorted(pipeline.pieces)
+    together = threading.Barrier(2, timeout=PATIENCE)
+
+    def meet() -> None:
+        together.wait()
+
+    encoders = [Hooked(pipeline.encoder(), meet) for _ in range(2)]
+    devices: list[Callable[[], Encoder]] = [lambda: encoders[0], lambda: encoders[1]]
+    results = list(embed_shards(shards, pipeline, devices))
+    assert [shard for shard, _ in results] == shards
+    assert all(isinstance(result, Outcome) for _, result in results)
+    assert all(encoder.n_texts for encoder in encoders)
+
+
+def test_one_bad_shard_stops_no_other(pipeline: OpenedPipeline) -> None:
+    n_shards = 0
+
+    def fail_once(vectors: NDArray[np.float32]) -> Vectors:
+        nonlocal n_shards
+        n_shards += 1
+        if n_shards == 2:
+            raise InputError("the device fell over")
+        return vectors
+
+    encoder = WatchedEncoder(pipeline.encoder(), fail_once)
+    results = dict(embed_shards(sorted(pipeline.pieces), pipeline, [lambda: encoder]))
+    failed = [shard for shard, result in results.items() if isinstance(result, Exception)]
+    assert failed == ["shard-000001"]
+    assert set(pipeline.tables.embeddings.states()) == set(results) - set(failed)
+
+
+def test_giving_up_stops_the_device_and_publishes_nothing_more(pipeline: OpenedPipeline) -> None:
+    first_came, n_batches = threading.Event(), 0
+
+    def slow() -> None:
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches > 1:
+            assert first_came.wait(PATIENCE)
+
+    encoder = Hooked(pipeline.encoder(), slow)
+    before = threading.active_count()
+    with closing(embed_shards(sorted(pipeline.pieces), pipeline, [lambda: encoder])) as results:
+        assert next(results)[0] == "shard-000000"
+        first_came.set()
+    assert set(pipeline.tables.embeddings.states()) == {"shard-000000"}
+    assert n_batches <= 3
+    assert threading.active_count() == before
