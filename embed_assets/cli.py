@@ -48,6 +48,7 @@ def main(debug: bool) -> None:
     embed-assets run                                     the bundled corpus and model
     embed-assets run --corpus ~/notes --tables ~/vectors your own folder
     embed-assets search "open a file" --tables ~/vectors the nearest chunks
+    embed-assets tune --corpus ~/notes --tables ~/vectors the fastest batches on this device
     embed-assets status --tables ~/vectors               what is there
     embed-assets maintain --tables ~/vectors             merge small files, delete old ones
     embed-assets ui                                      the Dagster UI of this project
@@ -70,6 +71,34 @@ def run(pipeline: str | None, force: bool, **values: object) -> None:
     from embed_assets.orchestration.command import run_pipeline
 
     sys.exit(run_pipeline(settings, is_declared=is_declared, force=force, started_at=started_at))
+
+
+@main.command()
+@click.option("--pipeline", metavar="NAME", help="A pipeline declared under defs/.")
+@click.option(
+    "--seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long to measure, about.",
+)
+@with_setting_options
+def tune(pipeline: str | None, seconds: float, **values: object) -> None:
+    """Find the token budget at which this device is fastest, with chunks of the corpus.
+
+    The best one that is safe for memory is kept for this device and model, and `run` uses it. A
+    picture of the curve goes beside the tables. Measure when nothing else runs on the device.
+    """
+    settings, _ = chosen_settings(pipeline, values)
+    from embed_assets.opened_pipeline import OpenedPipeline
+    from embed_assets.quality.saved_plots import save_plots
+    from embed_assets.terminal import print_tuning, quiet_libraries
+    from embed_assets.tuning import tune_pipeline, tuning_plot
+
+    quiet_libraries()
+    tuning = tune_pipeline(OpenedPipeline(settings), seconds)
+    plots = {"token_budgets": tuning_plot(tuning)}
+    print_tuning(tuning, save_plots(plots, settings.tables_root, "batch_tuning"))
 
 
 def _tables_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,8 +1,5 @@
 """The whole corpus at a look: gather every shard's metrics and a sample of its vectors."""
 
-import tempfile
-from pathlib import Path
-
 import polars as pl
 
 from embed_assets.errors import InputError
@@ -64,23 +61,3 @@ def _top_folder(source: pl.Expr) -> pl.Expr:
     """The first folder of a path; one group for all files at the top."""
     parts = source.fill_null("").str.split("/")
     return pl.when(parts.list.len() > 1).then(parts.list.first()).otherwise(pl.lit("(top)"))
-
-
-def save_plots(report: Report, tables_root: str) -> str | None:
-    """Write the pictures to `quality_report/` beside the tables; None where that is not local.
-
-    Each is replaced whole, so that a viewer never loads half a picture.
-    """
-    if "://" in tables_root:
-        return None
-    folder = Path(tables_root) / "quality_report"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, png in report.plots.items():
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-                file.write(png)
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(folder / f"{name}.png")
-    except OSError as error:
-        raise InputError(f"the pictures cannot be written to {folder}: {error.strerror}") from error
-    return str(folder)

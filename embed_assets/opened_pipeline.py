@@ -14,6 +14,7 @@ from embed_assets.chunking.token_windows import TokenWindows
 from embed_assets.clean_up import remove_spent_checkpoints, remove_vanished
 from embed_assets.embedding import model as models
 from embed_assets.embedding.backends import load_encoder
+from embed_assets.embedding.device_answers import tuned_budget
 from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.precision import resolve_precision
 from embed_assets.embedding.tokenizer import load_tokenizer
@@ -232,8 +233,13 @@ class OpenedPipeline:
         return shard_version(pieces) if pieces else None
 
     def batch_budget(self, encoder: Encoder) -> int:
-        """Tokens per batch: what fitted last time in this process, else the encoder's own."""
-        return self._budgets.get(encoder.device, encoder.max_tokens_per_batch)
+        """Tokens per batch: what fitted last time in this process, else the setting, else what
+        tuning found on this device, else the encoder's own.
+        """
+        if encoder.device not in self._budgets:
+            chosen = self.settings.max_tokens_per_batch or tuned_budget(encoder, self.model)
+            self._budgets[encoder.device] = chosen or encoder.max_tokens_per_batch
+        return self._budgets[encoder.device]
 
     def remember_budget(self, encoder: Encoder, stats: EncodeStats) -> None:
         """Start the next shard with the budget that fitted, once the device ran out of memory."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embed_assets.embedding.autotune import Tuning
 from embed_assets.errors import InputError
 from embed_assets.search import Hit
 from embed_assets.tables.delta_files import reading
@@ -130,3 +131,26 @@ def plain(text: str) -> str:
     """Text without control characters: a corpus must not send escape codes to a terminal."""
     # Blanks such as U+3000, which CJK text is full of, count as not printable.
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def print_tuning(tuning: Tuning, folder: str | None) -> None:
+    """The trials, the budget that runs use from now on, and where the picture is."""
+    out = console()
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("tokens per batch", "tokens/s", "padding", "peak memory"):
+        grid.add_column(name, justify="right")
+    for trial in tuning.trials:
+        peak = f"{trial.peak_bytes / 2**30:.2f} GiB" if trial.peak_bytes else ""
+        grid.add_row(
+            f"{trial.max_tokens_per_batch:,}",
+            f"{trial.tokens_per_second:,.0f}",
+            f"{trial.padding_waste:.1%}",
+            peak,
+        )
+    out.print(grid)
+    if tuning.memory:
+        out.print(f"memory of {tuning.device} ends at {tuning.memory.out_of_memory_at:,} tokens")
+    best = tuning.best.max_tokens_per_batch
+    out.print(f"runs on {tuning.device} in {tuning.precision} take {best:,} tokens a batch now")
+    if folder:
+        out.print(f"picture: {folder}/token_budgets.png")

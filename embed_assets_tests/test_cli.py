@@ -1,5 +1,6 @@
 """The command line as a person meets it: flags, exit codes, one line for what can be mended."""
 
+import json
 import os
 import subprocess
 import sys
@@ -334,3 +335,29 @@ def test_switches_and_repeatable_flags_arrive(tmp_path: Path) -> None:
     )
     assert (settings.normalize, settings.include) == (False, ("*.md", "*.txt"))
     assert settings.exclude == (".*/",)
+
+
+def test_tune_says_what_to_do_first_then_keeps_what_it_found(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _name: str(tmp_path / "cache"))
+    write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abc"})
+    flags = ("--corpus", "corpus", "--model", tiny_bert, "--device", "cpu")
+    result = invoke("tune", *flags)
+    assert result.exit_code == 1
+    assert "no chunks yet" in result.stderr
+    assert invoke("run", *flags).exit_code == 0
+
+    result = invoke("tune", *flags, "--seconds", "0.2")
+    assert result.exit_code == 0, result.output
+    kept = json.loads((tmp_path / "cache" / "token_budgets.json").read_text())
+    (budget,) = kept.values()
+    assert f"take {budget:,} tokens a batch now" in result.stdout
+    picture = tmp_path / "tables" / "corpus" / "batch_tuning" / "token_budgets.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    settings = PipelineSettings(corpus="corpus", model=str(tiny_bert), device="cpu")
+    pipeline = OpenedPipeline(settings.located(tmp_path))
+    assert pipeline.batch_budget(pipeline.encoder()) == budget
+    given = settings.model_copy(update={"max_tokens_per_batch": 77}).located(tmp_path)
+    assert OpenedPipeline(given).batch_budget(OpenedPipeline(given).encoder()) == 77

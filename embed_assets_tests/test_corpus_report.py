@@ -5,10 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from embed_assets.corpus_report import report_corpus, save_plots
+from embed_assets.corpus_report import report_corpus
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.quality.report import Report, report_markdown
+from embed_assets.quality.saved_plots import save_plots
 from embed_assets_tests.small_pipelines import read, run, settings_for, write_files
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -39,10 +40,12 @@ def report(**plots: bytes) -> Report:
 
 
 def test_pictures_are_written_and_replaced_whole(tmp_path: Path) -> None:
-    folder = save_plots(report(norms=PNG + b"old", vector_map=PNG), str(tmp_path))
+    folder = save_plots(
+        report(norms=PNG + b"old", vector_map=PNG).plots, str(tmp_path), "quality_report"
+    )
     assert folder == str(tmp_path / "quality_report")
     with (tmp_path / "quality_report" / "norms.png").open("rb") as viewer:
-        save_plots(report(norms=PNG + b"new"), str(tmp_path))
+        save_plots(report(norms=PNG + b"new").plots, str(tmp_path), "quality_report")
         # Who has the old picture open still reads the old one, to the end.
         assert viewer.read() == PNG + b"old"
     assert (tmp_path / "quality_report" / "norms.png").read_bytes() == PNG + b"new"
@@ -56,11 +59,11 @@ def test_no_pictures_are_written_for_an_object_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert save_plots(report(norms=PNG), "s3://bucket/tables") is None
+    assert save_plots(report(norms=PNG).plots, "s3://bucket/tables", "quality_report") is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "quality_report").write_text("in the way")
     with pytest.raises(InputError, match=r"cannot be written to .*quality_report: File exists"):
-        save_plots(report(norms=PNG), str(tmp_path))
+        save_plots(report(norms=PNG).plots, str(tmp_path), "quality_report")

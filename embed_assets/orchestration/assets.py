@@ -25,6 +25,7 @@ from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.partitions import partitions_definition
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.orchestration.shard_loop import one_by_one, run_shards
+from embed_assets.orchestration.tuning_asset import tuning_asset
 from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS
 from embed_assets.rows import SHARD_TABLES
@@ -84,6 +85,7 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
         _embeddings_asset(settings, observer),
         _quality_metrics_asset(settings, observer),
         quality_report_asset(settings),
+        tuning_asset(settings, observer),
     ]
 
 

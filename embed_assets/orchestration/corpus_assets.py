@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from embed_assets.corpus_report import report_corpus, save_plots
+from embed_assets.corpus_report import report_corpus
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.check_results import check_results, check_specs
@@ -15,6 +15,7 @@ from embed_assets.orchestration.observer import Observer
 from embed_assets.orchestration.partitions import register_shards
 from embed_assets.quality.checks import WARNING_CHECKS
 from embed_assets.quality.report import report_markdown
+from embed_assets.quality.saved_plots import save_plots
 from embed_assets.rows import SHARDS
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.table import Superseded
@@ -80,7 +81,7 @@ def quality_report_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
     def quality_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         pipeline = OpenedPipeline(settings)
         report = or_fail(lambda: report_corpus(pipeline))
-        folder = or_fail(lambda: save_plots(report, settings.tables_root))
+        folder = or_fail(lambda: save_plots(report.plots, settings.tables_root, "quality_report"))
         metadata: Mapping[str, dg.MetadataValue] = {
             "report": dg.MetadataValue.md(report_markdown(report)),
             **({"plots": dg.MetadataValue.path(folder)} if folder else {}),

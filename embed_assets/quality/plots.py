@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from embed_assets.quality.plot_card import (
+    BAR,
     GRID,
     card,
     draw_histogram,
@@ -79,6 +80,22 @@ def throughput_plot(tokens_per_second: NDArray[Any]) -> bytes:
     name_axes(axes, "tokens per second", "shards")
     if len(tokens_per_second):
         mark_values(axes, [(median, f"median {median:,.0f}")])
+    return png(figure)
+
+
+def token_budget_plot(
+    budgets: NDArray[Any], tokens_per_second: NDArray[Any], best: int, device: str
+) -> bytes:
+    """Speed (n,) over token budgets (n,) in ascending order; `best` is the one to use."""
+    figure, axes = card("Speed over token budget", f"{device}, {_count(len(budgets), 'budget')}")
+    axes.set_xscale("log", base=2)
+    axes.plot(budgets, tokens_per_second, color=BAR, marker="o", linewidth=1.5)
+    axes.set_xticks(budgets, [f"{int(budget):,}" for budget in budgets], rotation=30, fontsize=8)
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.12 * float(np.max(tokens_per_second)))
+    axes.grid(axis="y", color=GRID)
+    name_axes(axes, "tokens per batch", "tokens per second")
+    mark_values(axes, [(best, f"best {best:,}")])
     return png(figure)
 
 

@@ -171,3 +171,22 @@ def test_partitions_and_backfill_policy_let_one_process_take_many_shards(
         dg.DynamicPartitionsDefinition(name="notes_shards")
     }
     assert nodes[2].pools == {"gpu"}
+
+
+def test_tuning_is_an_asset_of_its_own_with_a_picture(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _name: str(tmp_path / "cache"))
+    project.run("embed", project.shards[0], project.shards[-1])
+    definitions = build_pipeline(project.settings)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=project.instance,
+        asset_selection=[dg.AssetKey(["notes", "batch_tuning"])],
+        run_config={"ops": {"notes__batch_tuning": {"config": {"seconds": 0.2}}}},
+    )
+    assert result.success
+    (made,) = result.asset_materializations_for_node("notes__batch_tuning")
+    assert int(str(made.metadata["max_tokens_per_batch"].value)) >= 256
+    assert "data:image/png;base64," in str(made.metadata["report"].value)
+    assert (tmp_path / "cache" / "token_budgets.json").is_file()
