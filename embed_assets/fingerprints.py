@@ -13,7 +13,6 @@ import polars as pl
 from pydantic import ValidationError
 
 from embed_assets.checksums import sound_or_refused, with_checksums
-from embed_assets.digests import digest
 from embed_assets.errors import InputError
 from embed_assets.rows import FINGERPRINTS, FORMAT_VERSION
 from embed_assets.settings import PipelineSettings
@@ -32,11 +31,6 @@ class Configuration:
     reading_version: str
     chunking_version: str
     fingerprint: str
-
-    @property
-    def digest(self) -> str:
-        """One word for all of it."""
-        return digest(self.reading_version, self.chunking_version, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,16 +22,13 @@ _WAIT_SECONDS = 5.0
 _UNOPENABLE = {Kind.UNREADABLE_TABLE, Kind.FOREIGN_TABLE}
 
 
-def examine(root: str, child: Child | None = None) -> list[Finding]:
+def examine(root: str, child: Child) -> list[Finding]:
     """Everything that is wrong with the tables under a folder or URI.
 
-    Logs and leftovers are looked at on local disks alone. `child` is a reading process to use,
-    where several examinations follow each other. Raises InputError if there are no tables.
+    Logs and leftovers are looked at on local disks alone. Data files are read by `child`. Raises
+    InputError if there are no tables.
     """
-    if child is not None:
-        return list(_Examination(open_delta_tables(root), child).findings())
-    with Child() as reader:
-        return list(_Examination(open_delta_tables(root), reader).findings())
+    return list(_Examination(open_delta_tables(root), child).findings())
 
 
 class _Examination:

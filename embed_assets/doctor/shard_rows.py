@@ -48,7 +48,7 @@ def inspect_shard(uris: Mapping[str, str], shard: str, unreadable: Sequence[str]
     return findings
 
 
-def read_shard(uri: str, name: str, shard: str, unreadable: Sequence[str] = ()) -> ShardRows:
+def read_shard(uri: str, name: str, shard: str, unreadable: Sequence[str]) -> ShardRows:
     """The sound rows of a shard in one table, and what is wrong with the others."""
     table = opened(uri)
     schema, result = SHARD_TABLES[name], ShardRows(SHARD_TABLES[name].to_frame())

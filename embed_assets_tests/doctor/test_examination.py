@@ -195,9 +195,9 @@ def test_somebody_elses_table_is_named_and_nothing_of_it_read(
     assert Kind.FOREIGN_TABLE in kinds(examine(settings.tables, child))
 
 
-def test_no_tables_are_an_error_that_names_the_place(tmp_path: Path) -> None:
+def test_no_tables_are_an_error_that_names_the_place(tmp_path: Path, child: Child) -> None:
     with pytest.raises(InputError, match="there are no tables under"):
-        examine(str(tmp_path))
+        examine(str(tmp_path), child)
 
 
 def test_the_command_exits_with_1_and_names_each_finding(settings: PipelineSettings) -> None:
