@@ -11,7 +11,7 @@ from embed_assets.doctor.leftovers import leftovers
 from embed_assets.doctor.log_files import LOG, LogReading, checkpoints, read_log
 from embed_assets.errors import InputError
 from embed_assets.manifest import pieces_by_shard, read_manifest
-from embed_assets.rows import SHARD_TABLES
+from embed_assets.rows import SHARD_TABLES, TABLES
 from embed_assets.shards import shard_version
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.durable import local_path, nobody_writing
@@ -35,7 +35,7 @@ class _Examination:
     def __init__(self, tables: Tables, child: Child) -> None:
         self._tables = tables
         self._child = child
-        uris = {name: f"{tables.root}/{name}" for name in whole_tables.SCHEMAS}
+        uris = {name: f"{tables.root}/{name}" for name in TABLES}
         self._uris = {name: uri for name, uri in uris.items() if _exists(uri)}
         if not self._uris:
             raise InputError(f"there are no tables under {tables.root}")

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from embed_assets.errors import InputError
-from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import SHARD, SHARD_TABLES
 from embed_assets.shards import check_key
 from embed_assets.tables.checkpoints import DeltaCheckpoints
 from embed_assets.tables.delta_files import (
@@ -152,14 +152,10 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
 def open_delta_tables(root: str) -> Tables:
     """The tables under a folder or URI. Nothing is created before the first write."""
     base = root.rstrip("/")
-    shard_tables = {
-        name: DeltaShardTable(f"{base}/{name}", schema, [SHARD])
-        for name, schema in SHARD_TABLES.items()
-    }
     return Tables(
         root=base,
-        manifest=DeltaWholeTable(f"{base}/shards", SHARDS),
-        fingerprints=DeltaWholeTable(f"{base}/fingerprints", FINGERPRINTS),
-        checkpoints=DeltaCheckpoints(f"{base}/checkpoints", CHECKPOINTS, [SHARD, "fingerprint"]),
-        **shard_tables,
+        manifest=DeltaWholeTable(base, "shards"),
+        fingerprints=DeltaWholeTable(base, "fingerprints"),
+        checkpoints=DeltaCheckpoints(base, "checkpoints"),
+        **{name: DeltaShardTable(base, name) for name in SHARD_TABLES},
     )

@@ -18,7 +18,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from embed_assets.errors import InputError
-from embed_assets.rows import SHARD
+from embed_assets.rows import PARTITION_KEYS, SHARD, TABLES
 from embed_assets.tables.durable import sync_commit, writing_files
 
 T = TypeVar("T")
@@ -49,12 +49,12 @@ _UNUSABLE = re.compile(r"[\[\]^|\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 
 
 class DeltaFolder:
-    """Where a table is and what it looks like; created on the first write."""
+    """A table of ours: where it is and what it looks like. Created on the first write."""
 
-    def __init__(self, uri: str, schema: pl.Schema, keys: Sequence[str] = ()) -> None:
-        self._uri = uri
-        self._schema = schema
-        self._keys = list(keys)
+    def __init__(self, root: str, name: str) -> None:
+        self._uri = f"{root}/{name}"
+        self._schema = TABLES[name]
+        self._keys = PARTITION_KEYS[name]
 
     @property
     def uri(self) -> str:

@@ -13,7 +13,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.rows import SHARD
+from embed_assets.rows import PARTITION_KEYS
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.delta_files import WRITER, open_table, reading, writing
 from embed_assets.tables.durable import local_path, nobody_writing, sync_commit
@@ -27,7 +27,6 @@ MIN_RETENTION_DAYS = 7
 _WAIT_SECONDS = 30.0
 # As in `delta_files`: the default of 15 runs out where many runs write.
 _COMMIT_RETRIES = 100
-_KEYS = {"checkpoints": [SHARD, "fingerprint"], "shards": [], "fingerprints": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,7 @@ def maintain(root: str, retention_days: int) -> list[Maintained]:
         )
     tables = open_delta_tables(root)
     targets = [
-        _Target(tables.root, name, _KEYS.get(name, [SHARD]), retention_days)
-        for name in (*tables.by_shard, *_KEYS)
+        _Target(tables.root, name, keys, retention_days) for name, keys in PARTITION_KEYS.items()
     ]
     maintained = [_maintain_table(target, tables.checkpoints) for target in targets]
     found = [done for done in maintained if done is not None]
