@@ -8,13 +8,13 @@ from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.leftovers import leftovers
-from embed_assets.doctor.log_files import LOG, LogReading, checkpoints, read_log
+from embed_assets.doctor.log_files import LogReading, checkpoints, read_log
 from embed_assets.errors import InputError
 from embed_assets.manifest import pieces_by_shard, read_manifest
 from embed_assets.rows import SHARD_TABLES, TABLES
 from embed_assets.shards import shard_version
 from embed_assets.tables.delta import open_delta_tables
-from embed_assets.tables.durable import local_path, nobody_writing
+from embed_assets.tables.durable import LOG, local_path, nobody_writing
 from embed_assets.tables.table import ShardState, Tables
 
 # How long to wait for a moment in which no run writes.

@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator, Set
 from pathlib import Path
 
-from embed_assets.doctor.log_files import LOG, read_log
+from embed_assets.doctor.log_files import read_log
+from embed_assets.tables.durable import LOG
 
 # Under such names a file is written before it gets its own; wider than what delta-rs makes, since
 # nothing is deleted here.

@@ -19,12 +19,18 @@ from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.leftovers import leftovers
-from embed_assets.doctor.log_files import LAST_CHECKPOINT, LOG, checkpoints, commit_path, read_log
+from embed_assets.doctor.log_files import checkpoints, read_log
 from embed_assets.doctor.salvage import salvage_vectors
 from embed_assets.errors import InputError
 from embed_assets.rows import SHARD, SHARD_TABLES
 from embed_assets.tables.delta import open_delta_tables
-from embed_assets.tables.durable import local_path, nobody_writing
+from embed_assets.tables.durable import (
+    LAST_CHECKPOINT,
+    LOG,
+    commit_path,
+    local_path,
+    nobody_writing,
+)
 from embed_assets.tables.table import Superseded
 
 #: Beside the tables: where repair puts what it takes away.

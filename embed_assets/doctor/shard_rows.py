@@ -17,7 +17,7 @@ from embed_assets.checksums import is_complete, is_sound
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.errors import InputError
 from embed_assets.rows import SHARD, SHARD_TABLES
-from embed_assets.tables.delta_files import STATISTICS, open_table, reading, scan_files
+from embed_assets.tables.delta_files import STATISTICS, add_actions, open_table, reading, scan_files
 from embed_assets.tables.durable import local_path
 
 Say = Callable[[Kind, str], None]
@@ -97,7 +97,7 @@ def opened(uri: str) -> DeltaTable:
 
 def live_files(table: DeltaTable, shard: str | None = None) -> Iterable[dict[str, Any]]:
     """The add actions in force, flattened, of one shard or all."""
-    actions = reading(table.table_uri, lambda: pl.DataFrame(table.get_add_actions(flatten=True)))
+    actions = reading(table.table_uri, partial(add_actions, table))
     if shard is not None and actions.height:
         actions = actions.filter(pl.col(f"partition.{SHARD}") == shard)
     return actions.iter_rows(named=True)

@@ -18,6 +18,7 @@ from embed_assets.shards import check_key
 from embed_assets.tables.checkpoints import DeltaCheckpoints
 from embed_assets.tables.delta_files import (
     DeltaFolder,
+    add_actions,
     commit,
     equals,
     open_table,
@@ -121,7 +122,7 @@ def _versions(frame: pl.DataFrame, shard: str) -> tuple[str, str] | None:
 
 
 def _states(table: DeltaTable) -> dict[str, ShardState]:
-    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    actions = add_actions(table)
     if actions.is_empty():
         return {}
     # Statistics that a damaged log has lost match no version: the shard is made again.
