@@ -47,8 +47,12 @@ class SettingChanges:
     ) -> None:
         """`earlier` is what was in force, latest first; the others are of the present run."""
         self._earlier = [
-            (past.configuration, ", ".join(_since(past, settings, model, precision)))
+            (
+                past.configuration,
+                ", ".join(_since(past.configuration, past.settings, settings, model, precision)),
+            )
             for past in earlier
+            if past.settings is not None
         ]
 
     def explained(
@@ -76,17 +80,20 @@ def _n_standing(
 
 
 def _since(
-    past: Recorded, settings: PipelineSettings, model: models.Model, precision: str
+    past: Configuration,
+    before: PipelineSettings,
+    now: PipelineSettings,
+    model: models.Model,
+    precision: str,
 ) -> list[str]:
-    """What has changed between a past configuration and the present one."""
-    then = _fingerprints(past.settings, model)
+    """What has changed between a past configuration, with its settings, and the present one."""
+    then = _fingerprints(before, model)
     return setting_changes(
-        past.settings,
-        settings,
-        precisions=(then.get(past.configuration.fingerprint, ""), precision),
-        has_same_files=past.configuration.fingerprint in then,
-        has_same_tokenizer=past.configuration.chunking_version
-        == _chunking_version(past.settings, model),
+        before,
+        now,
+        precisions=(then.get(past.fingerprint, ""), precision),
+        has_same_files=past.fingerprint in then,
+        has_same_tokenizer=past.chunking_version == _chunking_version(before, model),
     )
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from embed_assets import fingerprints, staleness
+from embed_assets import staleness
 from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.leftovers import leftovers
 from embed_assets.doctor.log_files import LogReading, checkpoints, read_log
 from embed_assets.errors import InputError
+from embed_assets.fingerprints import recorded_configurations
 from embed_assets.manifest import pieces_by_shard, read_manifest
 from embed_assets.rows import SHARD_TABLES, TABLES
 from embed_assets.shards import shard_version
@@ -109,8 +110,7 @@ class _Examination:
         """What tables say of each other: the manifest, the configuration, what is stale."""
         try:
             manifest = pieces_by_shard(read_manifest(self._tables).frame)
-            latest = fingerprints.in_force(self._tables)
-            known = fingerprints.recorded_settings(self._tables).keys()
+            recorded = recorded_configurations(self._tables)
         except (InputError, ValueError):
             # Said already: the manifest or the fingerprints are damaged.
             return
@@ -121,9 +121,10 @@ class _Examination:
         for name, by_shard in states.items():
             for shard in sorted(by_shard.keys() - manifest.keys()):
                 yield Finding(Kind.UNKNOWN_SHARD, name, shard, "the next run removes its rows")
-        if latest is None:
+        if not recorded:
             yield Finding(Kind.UNKNOWN_FINGERPRINT, "fingerprints", "", "no configuration is noted")
             return
+        latest = recorded[0].configuration
         for shard, pieces in sorted(manifest.items()):
             ingest = staleness.ingest_version(shard_version(pieces), latest.reading_version)
             standing: Mapping[str, ShardState | None] = {n: s.get(shard) for n, s in states.items()}
@@ -132,7 +133,7 @@ class _Examination:
             )
             if stale is not None:
                 yield Finding(Kind.STALE, stale.stage, shard, stale.reason)
-        yield from self._unknown_fingerprints(set(known))
+        yield from self._unknown_fingerprints({r.configuration.fingerprint for r in recorded})
 
     def _unknown_fingerprints(self, known: set[str]) -> Iterator[Finding]:
         if "embeddings" not in self._uris:
