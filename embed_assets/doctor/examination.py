@@ -6,6 +6,7 @@ from pathlib import Path
 from embed_assets import staleness
 from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
+from embed_assets.doctor.crashes import files_that_crash
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.leftovers import leftovers
 from embed_assets.doctor.log_files import LogReading, checkpoints, read_log
@@ -92,19 +93,9 @@ class _Examination:
             unreadable = [
                 path
                 for name, uri in uris.items()
-                for path in self._child.call(whole_tables.paths_of, uri, shard)
-                if self._crashes(path, name)
+                for path in files_that_crash(self._child, uri, name, shard)
             ]
             return self._child.call(shard_rows.inspect_shard, uris, shard, unreadable)
-
-    def _crashes(self, path: str, name: str) -> bool:
-        try:
-            self._child.call(whole_tables.probe, path, name)
-        except Crashed:
-            return True
-        except InputError:
-            return False
-        return False
 
     def _of_the_whole(self) -> Iterator[Finding]:
         """What tables say of each other: the manifest, the configuration, what is stale."""

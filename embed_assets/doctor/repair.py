@@ -17,6 +17,7 @@ from embed_assets.checksums import is_sound, rows_digest
 from embed_assets.digests import digest
 from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
+from embed_assets.doctor.crashes import files_that_crash
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.leftovers import leftovers
 from embed_assets.doctor.log_files import checkpoints, read_log
@@ -138,7 +139,7 @@ class Repair:
 
     def _shard(self, name: str, shard: str, kinds: set[Kind]) -> str:
         uri, table = f"{self._root}/{name}", self._tables.by_shard[name]
-        unreadable = self._unreadable(uri, name, shard)
+        unreadable = files_that_crash(self._child, uri, name, shard)
         rows = self._child.call(shard_rows.read_shard, uri, name, shard, unreadable).rows
         rows = rows.filter(pl.col(SHARD) == shard)
         if kinds <= {Kind.LOG_ENTRY} and rows["input_version"].n_unique() == 1:
@@ -158,18 +159,6 @@ class Repair:
         except (InputError, Superseded) as error:
             return f"{name}/{shard}: not mended: {error}"
         return f"{name}/{shard}: {what}"
-
-    def _unreadable(self, uri: str, name: str, shard: str) -> list[str]:
-        unreadable = []
-        for path in self._child.call(whole_tables.paths_of, uri, shard):
-            try:
-                self._child.call(whole_tables.probe, path, name)
-            except Crashed:
-                unreadable.append(path)
-            except InputError:
-                # It raises, and so it will be passed over without further ado.
-                continue
-        return unreadable
 
     def _whole(self, name: str) -> str:
         whole = self._tables.manifest if name == "shards" else self._tables.fingerprints
