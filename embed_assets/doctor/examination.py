@@ -8,7 +8,7 @@ from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
 from embed_assets.doctor.crashes import files_that_crash
 from embed_assets.doctor.finding import Finding, Kind
-from embed_assets.doctor.leftovers import leftovers
+from embed_assets.doctor.leftovers import leftovers, unnamed_files
 from embed_assets.doctor.log_files import LogReading, checkpoints, read_log
 from embed_assets.errors import InputError
 from embed_assets.fingerprints import recorded_configurations
@@ -39,6 +39,7 @@ class _Examination:
         self._child = child
         uris = {name: f"{tables.root}/{name}" for name in TABLES}
         self._uris = {name: uri for name, uri in uris.items() if _exists(uri)}
+        self._logs: dict[str, LogReading] = {}
         if not self._uris:
             raise InputError(f"there are no tables under {tables.root}")
 
@@ -57,7 +58,7 @@ class _Examination:
     def _of_table(self, name: str) -> Iterator[Finding]:
         uri = self._uris[name]
         folder = local_path(uri)
-        log = read_log(folder) if folder else LogReading(live=None)
+        log = self._logs[name] = read_log(folder) if folder else LogReading(live=None)
         for version, why in log.damaged.items():
             yield Finding(Kind.COMMIT, name, f"{LOG}/{version:020}.json", why)
         if folder is not None:
@@ -135,13 +136,17 @@ class _Examination:
             yield Finding(Kind.UNKNOWN_FINGERPRINT, "embeddings", fingerprint, detail)
 
     def _leftovers(self) -> Iterator[Finding]:
+        unnamed = {
+            (name, folder): unnamed_files(uri, folder, self._logs[name], self._child)
+            for name, uri in self._uris.items()
+            if (folder := local_path(uri)) is not None
+        }
+        if not any(unnamed.values()):
+            return
+        # What takes long is done: nobody can write while this looks.
         with nobody_writing(self._tables.root, _WAIT_SECONDS) as nobody_writes:
-            for name, uri in self._uris.items():
-                folder = local_path(uri)
-                if folder is None:
-                    continue
-                live = self._child.call(whole_tables.live_paths, uri)
-                for path in leftovers(folder, live, nobody_writes=nobody_writes):
+            for (name, folder), paths in unnamed.items():
+                for path in leftovers(folder, paths, nobody_writes=nobody_writes):
                     where = path.relative_to(folder).as_posix()
                     yield Finding(Kind.LEFTOVER, name, where, f"{path.stat().st_size} bytes")
 

@@ -19,7 +19,7 @@ from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
 from embed_assets.doctor.crashes import files_that_crash
 from embed_assets.doctor.finding import Finding, Kind
-from embed_assets.doctor.leftovers import leftovers
+from embed_assets.doctor.leftovers import leftovers, unnamed_files
 from embed_assets.doctor.log_files import checkpoints, read_log
 from embed_assets.doctor.salvage import salvage_vectors
 from embed_assets.errors import InputError
@@ -193,12 +193,12 @@ class Repair:
         for name in sorted({finding.table for finding in found}):
             folder = local_path(f"{self._root}/{name}")
             if folder is not None:
-                yield from self._alone(self._swept, name, folder)
+                uri = f"{self._root}/{name}"
+                unnamed = unnamed_files(uri, folder, read_log(folder), self._child)
+                yield from self._alone(partial(self._swept, unnamed), name, folder)
 
-    def _swept(self, name: str, folder: Path) -> Iterator[str]:
-        # Looked for again while nobody writes: what was committed since is no leftover.
-        live = self._child.call(whole_tables.live_paths, f"{self._root}/{name}")
-        for path in list(leftovers(folder, live, nobody_writes=True)):
+    def _swept(self, unnamed: Sequence[Path], name: str, folder: Path) -> Iterator[str]:
+        for path in leftovers(folder, unnamed, nobody_writes=True):
             yield self._moved(path, name, "no commit names it")
 
     def _moved(self, path: Path, name: str, why: str) -> str:

@@ -14,6 +14,7 @@ from embed_assets.cli import main
 from embed_assets.doctor.child import Child, Crashed
 from embed_assets.doctor.examination import examine
 from embed_assets.doctor.finding import Finding, Kind
+from embed_assets.doctor.leftovers import leftovers
 from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.durable import LOCK_FILE
@@ -140,6 +141,28 @@ def test_leftovers_are_named_and_other_files_left_alone(
         "part-0-a.zstd.parquet",
         "part-0-b.zstd.parquet#1",
     ]
+
+
+def test_files_that_only_a_checkpoint_of_the_log_names_are_no_leftovers(
+    settings: PipelineSettings, child: Child
+) -> None:
+    DeltaTable(f"{settings.tables}/shards").vacuum(
+        retention_hours=0, enforce_retention_duration=False, dry_run=False
+    )
+    DeltaTable(f"{settings.tables}/shards").create_checkpoint()
+    for commit in (Path(settings.tables) / "shards" / "_delta_log").glob("*.json"):
+        commit.unlink()
+    assert examine(settings.tables, child) == []
+
+
+def test_what_was_committed_since_is_no_leftover(settings: PipelineSettings) -> None:
+    committed = data_file(settings, "embeddings")
+    orphan = committed.with_name("part-0-orphan.parquet")
+    orphan.write_bytes(b"x")
+    gone = committed.with_name("part-0-gone.parquet")
+    folder = Path(settings.tables) / "embeddings"
+    assert list(leftovers(folder, [committed, orphan, gone], nobody_writes=True)) == [orphan]
+    assert list(leftovers(folder, [committed, orphan, gone], nobody_writes=False)) == []
 
 
 def rewrite(
