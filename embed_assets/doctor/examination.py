@@ -66,13 +66,13 @@ class _Examination:
         try:
             yield from self._child.call(whole_tables.inspect_table, uri, name, log.live)
         except (InputError, Crashed) as error:
-            yield Finding(Kind.UNREADABLE_TABLE, name, "", one_line(error))
+            yield Finding(Kind.UNREADABLE_TABLE, name, "", _one_line(error))
             return
         if name not in SHARD_TABLES:
             try:
                 yield from self._child.call(whole_tables.inspect_rows, uri, name)
             except (InputError, Crashed) as error:
-                yield Finding(Kind.FILE, name, "", one_line(error))
+                yield Finding(Kind.FILE, name, "", _one_line(error))
 
     def _of_log_checkpoints(self, name: str, folder: Path) -> Iterator[Finding]:
         for path in checkpoints(folder):
@@ -80,7 +80,7 @@ class _Examination:
                 self._child.call(whole_tables.read_checkpoint, str(path))
             except (InputError, Crashed) as error:
                 where = f"{LOG}/{path.name}"
-                yield Finding(Kind.LOG_CHECKPOINT, name, where, one_line(error))
+                yield Finding(Kind.LOG_CHECKPOINT, name, where, _one_line(error))
 
     def _shards(self) -> set[str]:
         opened = self._tables.by_shard
@@ -151,7 +151,7 @@ class _Examination:
                     yield Finding(Kind.LEFTOVER, name, where, f"{path.stat().st_size} bytes")
 
 
-def one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """An error as a finding tells it."""
     return " ".join(str(error).split()) or type(error).__name__
 
