@@ -39,10 +39,12 @@ _PEER = str(Path(__file__).parent / "peers" / "encode.py")
 CONTENDERS = (
     Contender("SentenceTransformer.encode, its defaults", (_PEER, "sentence-transformers")),
     Contender("the same, batch 8", (_PEER, "sentence-transformers-batch-8")),
-    Contender("its OpenVINO backend, batch 8", (_PEER, "sentence-transformers-openvino"), "openvino"),
+    Contender(
+        "its OpenVINO backend, batch 8", (_PEER, "sentence-transformers-openvino"), "openvino"
+    ),
     Contender("Ray Data, one actor, to Parquet", (_PEER, "ray-data"), "ray"),
     *(
-        Contender(f"embed_assets {name}", ("-m", "benchmarks.ours", precision, backend), is_ours=True)
+        Contender(f"ours: {name}", ("-m", "benchmarks.ours", precision, backend), is_ours=True)
         for name, precision, backend in (
             ("torch fp32", "fp32", "torch"),
             ("fp32", "fp32", "auto"),
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="bundled:python-docs", help="folder of text")
     parser.add_argument("--chunks", type=int, default=500, help="how many each round embeds")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--without", action="append", default=[], help="part of a name to leave out")
+    parser.add_argument("--without", action="append", default=[], help="leave out names with this")
     parser.add_argument("--name", default="speed", help="name of the result's files")
     arguments = parser.parse_args()
     quiet_libraries()
@@ -80,11 +82,12 @@ def main() -> None:
         settings = load_settings({"corpus": arguments.corpus, "tables": f"{folder}/tables"})
         sample, calibration = chunks_of(settings.located(Path.cwd()), arguments.chunks)
         inputs = written(sample, calibration, Path(folder))
-        measured = measure(contenders, inputs, int(sample["n_tokens"].sum()), arguments.rounds)
-    result = {
+        n_tokens = int(sample["n_tokens"].sum())
+        measured = measure(contenders, inputs, n_tokens, arguments.rounds)
+    result: dict[str, object] = {
         "corpus": Path(arguments.corpus).name,
         "chunks": sample.height,
-        "tokens": int(sample["n_tokens"].sum()),
+        "tokens": n_tokens,
         "rounds": arguments.rounds,
         "hardware": device_name("cpu"),
         "date": datetime.now(UTC).date().isoformat(),
@@ -159,9 +162,7 @@ def measure(
         found.ratio = round(
             statistics.median(
                 a / b
-                for a, b in zip(
-                    found.tokens_per_second, measured[0].tokens_per_second, strict=True
-                )
+                for a, b in zip(found.tokens_per_second, measured[0].tokens_per_second, strict=True)
             ),
             2,
         )
@@ -188,7 +189,8 @@ def plot(result: dict[str, object], measured: list[Measured]) -> bytes:
     """Ratios as bars, ours in colour."""
     from embed_assets.quality.plot_card import BAR, FAINT, card, name_axes, png
 
-    figure, axes = card("Tokens per second against SentenceTransformer.encode", str(result["hardware"]))
+    title = "Tokens per second against SentenceTransformer.encode"
+    figure, axes = card(title, f"{result['hardware']}, {result['date']}")
     axes.set_position((0.42, 0.135, 0.55, 0.715))
     names = [one.name for one in measured][::-1]
     ratios = [one.ratio for one in measured][::-1]

@@ -5,7 +5,6 @@ that started earlier, and was paused or slow, is told so and stops: it never rep
 one made. Runs of one configuration share the claim.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +12,6 @@ import polars as pl
 from pydantic import ValidationError
 
 from embed_assets.checksums import sound_or_refused, with_checksums
-from embed_assets.digests import digest
 from embed_assets.errors import InputError
 from embed_assets.rows import FINGERPRINTS, FORMAT_VERSION
 from embed_assets.settings import PipelineSettings
@@ -33,18 +31,16 @@ class Configuration:
     chunking_version: str
     fingerprint: str
 
-    @property
-    def digest(self) -> str:
-        """One word for all of it."""
-        return digest(self.reading_version, self.chunking_version, self.fingerprint)
-
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A configuration that was in force once, and the settings that it came from."""
+    """A configuration that was in force once, and the settings that it came from.
+
+    None for those of a newer version of this program, which are not known here.
+    """
 
     configuration: Configuration
-    settings: PipelineSettings
+    settings: PipelineSettings | None
 
 
 def claim(
@@ -109,7 +105,7 @@ def _claim_once(tables: Tables, configuration: Configuration, row: dict[str, obj
 
 def in_force(tables: Tables) -> Configuration | None:
     """The configuration that was claimed last; None where nothing ran yet."""
-    notes = _sound(tables.fingerprints.read().frame, tables).sort(_NOTED)
+    notes = _notes(tables)
     return _configuration(notes.row(-1, named=True)) if notes.height else None
 
 
@@ -140,28 +136,22 @@ def check_fits(tables: Tables, dimension: int, model: str) -> None:
         )
 
 
-def recorded_settings(tables: Tables) -> dict[str, PipelineSettings]:
-    """Fingerprint -> the settings that it stands for, oldest first."""
-    frame = _sound(tables.fingerprints.read().frame, tables).sort(_NOTED)
-    return {
-        fingerprint: PipelineSettings.model_validate(json.loads(settings))
-        for fingerprint, settings in frame.select("fingerprint", "settings").iter_rows()
-    }
-
-
 def recorded_configurations(tables: Tables) -> list[Recorded]:
-    """The latest configuration of each fingerprint, latest first.
+    """The latest configuration of each fingerprint, latest first."""
+    rows = _notes(tables).reverse().iter_rows(named=True)
+    return [Recorded(_configuration(row), _settings(row["settings"])) for row in rows]
 
-    Without those of a newer version of this program, whose settings are not known here.
-    """
-    found = []
-    for row in _sound(tables.fingerprints.read().frame, tables).sort(_NOTED).iter_rows(named=True):
-        try:
-            settings = PipelineSettings.model_validate_json(row["settings"])
-        except ValidationError:
-            continue
-        found.append(Recorded(_configuration(row), settings))
-    return found[::-1]
+
+def _settings(noted: str) -> PipelineSettings | None:
+    try:
+        return PipelineSettings.model_validate_json(noted)
+    except ValidationError:
+        return None
+
+
+def _notes(tables: Tables) -> pl.DataFrame:
+    """What is noted, oldest first."""
+    return _sound(tables.fingerprints.read().frame, tables).sort(_NOTED)
 
 
 def _sound(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:

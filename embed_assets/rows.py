@@ -14,7 +14,7 @@ file.
 
 import polars as pl
 
-#: Every table but the manifest is partitioned by this column.
+#: The column by which tables are partitioned, but for those that are replaced as a whole.
 SHARD = "shard"
 
 _CHECKSUM = {"checksum": pl.Int64()}
@@ -142,4 +142,20 @@ SHARD_TABLES = {
     "chunks": CHUNKS,
     "embeddings": EMBEDDINGS,
     "quality_metrics": QUALITY_METRICS,
+}
+
+#: The columns of every table by its name, which is also that of its folder.
+TABLES = {
+    **SHARD_TABLES,
+    "shards": SHARDS,
+    "fingerprints": FINGERPRINTS,
+    "checkpoints": CHECKPOINTS,
+}
+
+#: What a table is partitioned by; nothing for those that are replaced as a whole.
+PARTITION_KEYS: dict[str, list[str]] = {
+    **{name: [SHARD] for name in SHARD_TABLES},
+    "shards": [],
+    "fingerprints": [],
+    "checkpoints": [SHARD, "fingerprint"],
 }

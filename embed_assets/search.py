@@ -12,7 +12,7 @@ from embed_assets.embedding import model as models
 from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.errors import InputError
-from embed_assets.fingerprints import recorded_settings
+from embed_assets.fingerprints import recorded_configurations
 from embed_assets.settings import Device, PipelineSettings, Precision, choices
 from embed_assets.tables.delta_files import reading
 from embed_assets.tables.table import Tables
@@ -55,10 +55,15 @@ def _encoder_of(tables: Tables, device: Device) -> tuple[Encoder, str]:
         tables.embeddings.uri,
         lambda: tables.embeddings.scan().select(pl.col("fingerprint").unique()).collect(),
     )
-    recorded = recorded_settings(tables)
-    for fingerprint in reversed(recorded):
+    for recorded in recorded_configurations(tables):
+        fingerprint = recorded.configuration.fingerprint
         if fingerprint in standing["fingerprint"]:
-            settings = recorded[fingerprint].model_copy(update={"device": device})
+            if recorded.settings is None:
+                raise InputError(
+                    f"the newest vectors under {tables.root} were made with settings that this "
+                    "version does not know; upgrade embed-assets"
+                )
+            settings = recorded.settings.model_copy(update={"device": device})
             _check_model(settings, fingerprint)
             return _load(settings), fingerprint
     raise InputError(

@@ -10,22 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from embed_assets import staleness
-from embed_assets.digests import digest
+from embed_assets.digests import digest_of
 from embed_assets.embedding import model as models
 from embed_assets.errors import SettingsError
 from embed_assets.fingerprints import Configuration, Recorded
-from embed_assets.settings import PipelineSettings, Precision, choices
+from embed_assets.settings import READING_SETTINGS, PipelineSettings, Precision, choices
 from embed_assets.staleness import STAGES, Stale
 from embed_assets.tables.table import ShardState
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _COMPARED = (
-    "text_column",
-    "id_column",
-    "title_column",
-    "max_document_bytes",
-    "max_decompressed_bytes",
-    "max_records",
+    *READING_SETTINGS,
     "document_prompt",
     "max_tokens",
     "overlap",
@@ -36,14 +31,8 @@ _COMPARED = (
 
 def reading_version(settings: PipelineSettings) -> str:
     """Digest of everything that decides how files are read."""
-    return digest(
-        settings.text_column,
-        settings.id_column or "",
-        settings.title_column or "",
-        int(settings.max_document_bytes),
-        int(settings.max_decompressed_bytes),
-        settings.max_records,
-    )
+    values = (getattr(settings, name) for name in READING_SETTINGS)
+    return digest_of("" if value is None else value for value in values)
 
 
 class SettingChanges:
@@ -58,8 +47,12 @@ class SettingChanges:
     ) -> None:
         """`earlier` is what was in force, latest first; the others are of the present run."""
         self._earlier = [
-            (past.configuration, ", ".join(_since(past, settings, model, precision)))
+            (
+                past.configuration,
+                ", ".join(_since(past.configuration, past.settings, settings, model, precision)),
+            )
             for past in earlier
+            if past.settings is not None
         ]
 
     def explained(
@@ -87,17 +80,20 @@ def _n_standing(
 
 
 def _since(
-    past: Recorded, settings: PipelineSettings, model: models.Model, precision: str
+    past: Configuration,
+    before: PipelineSettings,
+    now: PipelineSettings,
+    model: models.Model,
+    precision: str,
 ) -> list[str]:
-    """What has changed between a past configuration and the present one."""
-    then = _fingerprints(past.settings, model)
+    """What has changed between a past configuration, with its settings, and the present one."""
+    then = _fingerprints(before, model)
     return setting_changes(
-        past.settings,
-        settings,
-        precisions=(then.get(past.configuration.fingerprint, ""), precision),
-        has_same_files=past.configuration.fingerprint in then,
-        has_same_tokenizer=past.configuration.chunking_version
-        == _chunking_version(past.settings, model),
+        before,
+        now,
+        precisions=(then.get(past.fingerprint, ""), precision),
+        has_same_files=past.fingerprint in then,
+        has_same_tokenizer=past.chunking_version == _chunking_version(before, model),
     )
 
 

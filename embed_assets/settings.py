@@ -27,6 +27,16 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
+#: Settings that decide how files are read: a change of one makes documents anew.
+READING_SETTINGS = (
+    "text_column",
+    "id_column",
+    "title_column",
+    "max_document_bytes",
+    "max_decompressed_bytes",
+    "max_records",
+)
+
 _SIZE = TypeAdapter(ByteSize)
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 

@@ -14,7 +14,7 @@ import pytest
 from embed_assets import opened_pipeline
 from embed_assets.checksums import row_checksums
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.fingerprints import recorded_settings
+from embed_assets.fingerprints import recorded_configurations
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.pipeline import chunk_shard, embed_shard, ingest_shard, measure_shard
 from embed_assets.rows import FINGERPRINTS, FORMAT_VERSION
@@ -346,8 +346,8 @@ def test_a_new_model_replaces_vectors_shard_by_shard_and_old_ones_stay_readable(
     assert (rows.group_by("shard").agg(pl.col("fingerprint").n_unique())["fingerprint"] == 1).all()
     assert rows.filter(pl.col("shard") == first)["fingerprint"][0] == pipeline.fingerprint
     assert sorted(OpenedPipeline(changed).stale_shards()) == others
-    recorded = recorded_settings(pipeline.tables)
-    assert [s.model for s in recorded.values()] == [settings.model, str(folder)]
+    models = [r.settings.model for r in recorded_configurations(pipeline.tables) if r.settings]
+    assert models == [str(folder), settings.model]
     run(changed)
     assert read(changed, "embeddings")["fingerprint"].unique().to_list() == [pipeline.fingerprint]
 
@@ -569,7 +569,8 @@ def test_runs_that_note_one_fingerprint_at_once_both_succeed(
 
     monkeypatch.setattr(table, "replace", overtaken)
     pipeline.claim()
-    assert list(recorded_settings(pipeline.tables)) == [pipeline.fingerprint]
+    [recorded] = recorded_configurations(pipeline.tables)
+    assert recorded.configuration == pipeline.configuration
 
 
 def test_another_corpus_cannot_wipe_the_vectors_that_stand(

@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from embed_assets.checksums import with_checksums
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.rows import FINGERPRINTS
 from embed_assets.search import search
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.delta import open_delta_tables
@@ -104,6 +106,18 @@ def test_a_damaged_table_is_an_input_error(tmp_path: Path, tiny_bert: Path) -> N
         file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(InputError, match="embeddings cannot be read"):
         search(open_delta_tables(settings.tables), "query", 1, "cpu")
+
+
+def test_vectors_of_a_newer_version_ask_for_an_upgrade(tmp_path: Path, tiny_bert: Path) -> None:
+    write_files(tmp_path / "corpus", {"a.txt": "Some words."})
+    settings = settings_for(tmp_path, tiny_bert)
+    run(settings)
+    tables = open_delta_tables(settings.tables)
+    snapshot = tables.fingerprints.read()
+    noted = snapshot.frame.with_columns(settings=pl.lit('{"a_setting_of_tomorrow": 1}'))
+    tables.fingerprints.replace(with_checksums(noted, FINGERPRINTS), snapshot, snapshot.counter + 1)
+    with pytest.raises(InputError, match="does not know; upgrade embed-assets"):
+        search(tables, "query", 1, "cpu")
 
 
 def test_vectors_of_any_length_are_compared_by_direction(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 
 Standalone: imports nothing of this project, because a peer may need other versions of the same
 libraries. Reads one JSON line {"texts": FILE, "vectors": FILE} per round from standard input,
-writes the vectors (n, d) as .npy, and answers {"seconds": S} or {"error": "..."} on standard output.
+writes the vectors (n, d) as .npy, and answers {"seconds": S} on standard output.
 """
 
 import json
@@ -48,7 +48,7 @@ def sentence_transformers_openvino(folder: str) -> Encode:
 
 def ray_data(folder: str) -> Encode:
     """Ray Data: one actor that calls `encode`, to Parquet and back."""
-    import ray
+    import ray  # type: ignore[import-not-found, unused-ignore]
 
     ray.init(include_dashboard=False, configure_logging=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -63,7 +63,7 @@ def ray_data(folder: str) -> Encode:
             vectors = self.model.encode(batch["text"].tolist(), show_progress_bar=False)
             return {"row": batch["row"], "vector": vectors}
 
-    def encode(texts: list[str]) -> Any:
+    def encode(texts: list[str]) -> Any:  # noqa: ANN401  an array of numpy's
         rows = ray.data.from_items([{"row": i, "text": text} for i, text in enumerate(texts)])
         with tempfile.TemporaryDirectory() as out:
             rows.map_batches(Actor, concurrency=1, batch_size=256).write_parquet(out)

@@ -3,18 +3,20 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from embed_assets import fingerprints, staleness
+from embed_assets import staleness
 from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
+from embed_assets.doctor.crashes import files_that_crash
 from embed_assets.doctor.finding import Finding, Kind
-from embed_assets.doctor.leftovers import leftovers
-from embed_assets.doctor.log_files import LOG, LogReading, checkpoints, read_log
+from embed_assets.doctor.leftovers import leftovers, unnamed_files
+from embed_assets.doctor.log_files import LogReading, checkpoints, read_log
 from embed_assets.errors import InputError
+from embed_assets.fingerprints import recorded_configurations
 from embed_assets.manifest import pieces_by_shard, read_manifest
-from embed_assets.rows import SHARD_TABLES
+from embed_assets.rows import SHARD_TABLES, TABLES
 from embed_assets.shards import shard_version
 from embed_assets.tables.delta import open_delta_tables
-from embed_assets.tables.durable import local_path, nobody_writing
+from embed_assets.tables.durable import LOG, local_path, nobody_writing
 from embed_assets.tables.table import ShardState, Tables
 
 # How long to wait for a moment in which no run writes.
@@ -22,24 +24,22 @@ _WAIT_SECONDS = 5.0
 _UNOPENABLE = {Kind.UNREADABLE_TABLE, Kind.FOREIGN_TABLE}
 
 
-def examine(root: str, child: Child | None = None) -> list[Finding]:
+def examine(root: str, child: Child) -> list[Finding]:
     """Everything that is wrong with the tables under a folder or URI.
 
-    Logs and leftovers are looked at on local disks alone. `child` is a reading process to use,
-    where several examinations follow each other. Raises InputError if there are no tables.
+    Logs and leftovers are looked at on local disks alone. Data files are read by `child`. Raises
+    InputError if there are no tables.
     """
-    if child is not None:
-        return list(_Examination(open_delta_tables(root), child).findings())
-    with Child() as reader:
-        return list(_Examination(open_delta_tables(root), reader).findings())
+    return list(_Examination(open_delta_tables(root), child).findings())
 
 
 class _Examination:
     def __init__(self, tables: Tables, child: Child) -> None:
         self._tables = tables
         self._child = child
-        uris = {name: f"{tables.root}/{name}" for name in whole_tables.SCHEMAS}
+        uris = {name: f"{tables.root}/{name}" for name in TABLES}
         self._uris = {name: uri for name, uri in uris.items() if _exists(uri)}
+        self._logs: dict[str, LogReading] = {}
         if not self._uris:
             raise InputError(f"there are no tables under {tables.root}")
 
@@ -58,7 +58,7 @@ class _Examination:
     def _of_table(self, name: str) -> Iterator[Finding]:
         uri = self._uris[name]
         folder = local_path(uri)
-        log = read_log(folder) if folder else LogReading(live=None)
+        log = self._logs[name] = read_log(folder) if folder else LogReading(live=None)
         for version, why in log.damaged.items():
             yield Finding(Kind.COMMIT, name, f"{LOG}/{version:020}.json", why)
         if folder is not None:
@@ -66,13 +66,13 @@ class _Examination:
         try:
             yield from self._child.call(whole_tables.inspect_table, uri, name, log.live)
         except (InputError, Crashed) as error:
-            yield Finding(Kind.UNREADABLE_TABLE, name, "", one_line(error))
+            yield Finding(Kind.UNREADABLE_TABLE, name, "", _one_line(error))
             return
         if name not in SHARD_TABLES:
             try:
                 yield from self._child.call(whole_tables.inspect_rows, uri, name)
             except (InputError, Crashed) as error:
-                yield Finding(Kind.FILE, name, "", one_line(error))
+                yield Finding(Kind.FILE, name, "", _one_line(error))
 
     def _of_log_checkpoints(self, name: str, folder: Path) -> Iterator[Finding]:
         for path in checkpoints(folder):
@@ -80,7 +80,7 @@ class _Examination:
                 self._child.call(whole_tables.read_checkpoint, str(path))
             except (InputError, Crashed) as error:
                 where = f"{LOG}/{path.name}"
-                yield Finding(Kind.LOG_CHECKPOINT, name, where, one_line(error))
+                yield Finding(Kind.LOG_CHECKPOINT, name, where, _one_line(error))
 
     def _shards(self) -> set[str]:
         opened = self._tables.by_shard
@@ -94,26 +94,15 @@ class _Examination:
             unreadable = [
                 path
                 for name, uri in uris.items()
-                for path in self._child.call(whole_tables.paths_of, uri, shard)
-                if self._crashes(path, name)
+                for path in files_that_crash(self._child, uri, name, shard)
             ]
             return self._child.call(shard_rows.inspect_shard, uris, shard, unreadable)
-
-    def _crashes(self, path: str, name: str) -> bool:
-        try:
-            self._child.call(whole_tables.probe, path, name)
-        except Crashed:
-            return True
-        except InputError:
-            return False
-        return False
 
     def _of_the_whole(self) -> Iterator[Finding]:
         """What tables say of each other: the manifest, the configuration, what is stale."""
         try:
             manifest = pieces_by_shard(read_manifest(self._tables).frame)
-            latest = fingerprints.in_force(self._tables)
-            known = fingerprints.recorded_settings(self._tables).keys()
+            recorded = recorded_configurations(self._tables)
         except (InputError, ValueError):
             # Said already: the manifest or the fingerprints are damaged.
             return
@@ -124,9 +113,10 @@ class _Examination:
         for name, by_shard in states.items():
             for shard in sorted(by_shard.keys() - manifest.keys()):
                 yield Finding(Kind.UNKNOWN_SHARD, name, shard, "the next run removes its rows")
-        if latest is None:
+        if not recorded:
             yield Finding(Kind.UNKNOWN_FINGERPRINT, "fingerprints", "", "no configuration is noted")
             return
+        latest = recorded[0].configuration
         for shard, pieces in sorted(manifest.items()):
             ingest = staleness.ingest_version(shard_version(pieces), latest.reading_version)
             standing: Mapping[str, ShardState | None] = {n: s.get(shard) for n, s in states.items()}
@@ -135,7 +125,7 @@ class _Examination:
             )
             if stale is not None:
                 yield Finding(Kind.STALE, stale.stage, shard, stale.reason)
-        yield from self._unknown_fingerprints(set(known))
+        yield from self._unknown_fingerprints({r.configuration.fingerprint for r in recorded})
 
     def _unknown_fingerprints(self, known: set[str]) -> Iterator[Finding]:
         if "embeddings" not in self._uris:
@@ -146,18 +136,22 @@ class _Examination:
             yield Finding(Kind.UNKNOWN_FINGERPRINT, "embeddings", fingerprint, detail)
 
     def _leftovers(self) -> Iterator[Finding]:
+        unnamed = {
+            (name, folder): unnamed_files(uri, folder, self._logs[name], self._child)
+            for name, uri in self._uris.items()
+            if (folder := local_path(uri)) is not None
+        }
+        if not any(unnamed.values()):
+            return
+        # What takes long is done: nobody can write while this looks.
         with nobody_writing(self._tables.root, _WAIT_SECONDS) as nobody_writes:
-            for name, uri in self._uris.items():
-                folder = local_path(uri)
-                if folder is None:
-                    continue
-                live = self._child.call(whole_tables.live_paths, uri)
-                for path in leftovers(folder, live, nobody_writes=nobody_writes):
+            for (name, folder), paths in unnamed.items():
+                for path in leftovers(folder, paths, nobody_writes=nobody_writes):
                     where = path.relative_to(folder).as_posix()
                     yield Finding(Kind.LEFTOVER, name, where, f"{path.stat().st_size} bytes")
 
 
-def one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """An error as a finding tells it."""
     return " ".join(str(error).split()) or type(error).__name__
 

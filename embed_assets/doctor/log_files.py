@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-LOG = "_delta_log"
-LAST_CHECKPOINT = "_last_checkpoint"
+from embed_assets.tables.durable import LOG, commit_path
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\..+)?\.parquet")
@@ -71,11 +70,6 @@ def _checkpoint_version(table: Path) -> int:
     """The version up to which a checkpoint of the log stands for its commits; -1 for none."""
     versions = [int(path.name[:20]) for path in checkpoints(table)]
     return max(versions, default=-1)
-
-
-def commit_path(table: Path, version: int) -> Path:
-    """Where a commit is."""
-    return table / LOG / f"{version:020}.json"
 
 
 def checkpoints(table: Path) -> list[Path]:

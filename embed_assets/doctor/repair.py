@@ -17,14 +17,21 @@ from embed_assets.checksums import is_sound, rows_digest
 from embed_assets.digests import digest
 from embed_assets.doctor import shard_rows, whole_tables
 from embed_assets.doctor.child import Child, Crashed
+from embed_assets.doctor.crashes import files_that_crash
 from embed_assets.doctor.finding import Finding, Kind
-from embed_assets.doctor.leftovers import leftovers
-from embed_assets.doctor.log_files import LAST_CHECKPOINT, LOG, checkpoints, commit_path, read_log
+from embed_assets.doctor.leftovers import leftovers, unnamed_files
+from embed_assets.doctor.log_files import checkpoints, read_log
 from embed_assets.doctor.salvage import salvage_vectors
 from embed_assets.errors import InputError
 from embed_assets.rows import SHARD, SHARD_TABLES
 from embed_assets.tables.delta import open_delta_tables
-from embed_assets.tables.durable import local_path, nobody_writing
+from embed_assets.tables.durable import (
+    LAST_CHECKPOINT,
+    LOG,
+    commit_path,
+    local_path,
+    nobody_writing,
+)
 from embed_assets.tables.table import Superseded
 
 #: Beside the tables: where repair puts what it takes away.
@@ -132,7 +139,7 @@ class Repair:
 
     def _shard(self, name: str, shard: str, kinds: set[Kind]) -> str:
         uri, table = f"{self._root}/{name}", self._tables.by_shard[name]
-        unreadable = self._unreadable(uri, name, shard)
+        unreadable = files_that_crash(self._child, uri, name, shard)
         rows = self._child.call(shard_rows.read_shard, uri, name, shard, unreadable).rows
         rows = rows.filter(pl.col(SHARD) == shard)
         if kinds <= {Kind.LOG_ENTRY} and rows["input_version"].n_unique() == 1:
@@ -152,18 +159,6 @@ class Repair:
         except (InputError, Superseded) as error:
             return f"{name}/{shard}: not mended: {error}"
         return f"{name}/{shard}: {what}"
-
-    def _unreadable(self, uri: str, name: str, shard: str) -> list[str]:
-        unreadable = []
-        for path in self._child.call(whole_tables.paths_of, uri, shard):
-            try:
-                self._child.call(whole_tables.probe, path, name)
-            except Crashed:
-                unreadable.append(path)
-            except InputError:
-                # It raises, and so it will be passed over without further ado.
-                continue
-        return unreadable
 
     def _whole(self, name: str) -> str:
         whole = self._tables.manifest if name == "shards" else self._tables.fingerprints
@@ -198,12 +193,12 @@ class Repair:
         for name in sorted({finding.table for finding in found}):
             folder = local_path(f"{self._root}/{name}")
             if folder is not None:
-                yield from self._alone(self._swept, name, folder)
+                uri = f"{self._root}/{name}"
+                unnamed = unnamed_files(uri, folder, read_log(folder), self._child)
+                yield from self._alone(partial(self._swept, unnamed), name, folder)
 
-    def _swept(self, name: str, folder: Path) -> Iterator[str]:
-        # Looked for again while nobody writes: what was committed since is no leftover.
-        live = self._child.call(whole_tables.live_paths, f"{self._root}/{name}")
-        for path in list(leftovers(folder, live, nobody_writes=True)):
+    def _swept(self, unnamed: Sequence[Path], name: str, folder: Path) -> Iterator[str]:
+        for path in leftovers(folder, unnamed, nobody_writes=True):
             yield self._moved(path, name, "no commit names it")
 
     def _moved(self, path: Path, name: str, why: str) -> str:

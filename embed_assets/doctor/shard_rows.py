@@ -17,7 +17,7 @@ from embed_assets.checksums import is_complete, is_sound
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.errors import InputError
 from embed_assets.rows import SHARD, SHARD_TABLES
-from embed_assets.tables.delta_files import STATISTICS, open_table, reading, scan_files
+from embed_assets.tables.delta_files import STATISTICS, add_actions, open_table, reading, scan_files
 from embed_assets.tables.durable import local_path
 
 Say = Callable[[Kind, str], None]
@@ -48,7 +48,7 @@ def inspect_shard(uris: Mapping[str, str], shard: str, unreadable: Sequence[str]
     return findings
 
 
-def read_shard(uri: str, name: str, shard: str, unreadable: Sequence[str] = ()) -> ShardRows:
+def read_shard(uri: str, name: str, shard: str, unreadable: Sequence[str]) -> ShardRows:
     """The sound rows of a shard in one table, and what is wrong with the others."""
     table = opened(uri)
     schema, result = SHARD_TABLES[name], ShardRows(SHARD_TABLES[name].to_frame())
@@ -97,7 +97,7 @@ def opened(uri: str) -> DeltaTable:
 
 def live_files(table: DeltaTable, shard: str | None = None) -> Iterable[dict[str, Any]]:
     """The add actions in force, flattened, of one shard or all."""
-    actions = reading(table.table_uri, lambda: pl.DataFrame(table.get_add_actions(flatten=True)))
+    actions = reading(table.table_uri, partial(add_actions, table))
     if shard is not None and actions.height:
         actions = actions.filter(pl.col(f"partition.{SHARD}") == shard)
     return actions.iter_rows(named=True)

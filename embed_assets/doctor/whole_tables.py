@@ -14,17 +14,8 @@ from deltalake import Schema as DeltaSchema
 from embed_assets.checksums import is_sound
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.shard_rows import live_files, location, opened
-from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import PARTITION_KEYS, TABLES
 from embed_assets.tables.delta_files import reading, scan_files
-
-#: Name -> columns of every table, and what it is partitioned by.
-SCHEMAS = {
-    **SHARD_TABLES,
-    "shards": SHARDS,
-    "fingerprints": FINGERPRINTS,
-    "checkpoints": CHECKPOINTS,
-}
-KEYS = {name: [SHARD] for name in SHARD_TABLES} | {"checkpoints": [SHARD, "fingerprint"]}
 
 
 def inspect_table(
@@ -35,9 +26,9 @@ def inspect_table(
     Raises InputError if the table cannot be opened.
     """
     table = opened(uri)
-    wanted, found = _columns(SCHEMAS[name]), _columns(table.schema())
+    wanted, found = _columns(TABLES[name]), _columns(table.schema())
     others = [column for column, kind in wanted.items() if found.get(column) != kind]
-    if others or table.metadata().partition_columns != KEYS.get(name, []):
+    if others or table.metadata().partition_columns != PARTITION_KEYS[name]:
         detail = f"columns {', '.join(others)} differ" if others else "it is partitioned otherwise"
         return [Finding(Kind.FOREIGN_TABLE, name, "", detail)]
     if live is None:
@@ -48,7 +39,7 @@ def inspect_table(
         for path in sorted(standing.keys() ^ live.keys())
     ]
     for path in sorted(standing.keys() & live.keys()):
-        if _described(live[path]) != _flattened(standing[path], KEYS.get(name, [])):
+        if _described(live[path]) != _flattened(standing[path], PARTITION_KEYS[name]):
             detail = f"it disagrees with the commits over {path}"
             findings.append(Finding(Kind.LOG_CHECKPOINT, name, "", detail))
     return findings
@@ -65,12 +56,12 @@ def inspect_rows(uri: str, name: str) -> list[Finding]:
 def read_rows(uri: str, name: str) -> pl.DataFrame:
     """All rows of a table. Raises InputError."""
     paths = [location(uri, action["path"]) for action in live_files(opened(uri))]
-    return reading(uri, lambda: scan_files(paths, SCHEMAS[name], KEYS.get(name, [])).collect())
+    return reading(uri, lambda: scan_files(paths, TABLES[name], PARTITION_KEYS[name]).collect())
 
 
 def probe(path: str, name: str) -> None:
     """Read a file, to see whether that ends the process."""
-    reading(path, lambda: scan_files([path], SCHEMAS[name], KEYS.get(name, [])).collect())
+    reading(path, lambda: scan_files([path], TABLES[name], PARTITION_KEYS[name]).collect())
 
 
 def read_checkpoint(path: str) -> None:

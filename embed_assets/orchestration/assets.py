@@ -29,7 +29,7 @@ from embed_assets.orchestration.tuning_asset import tuning_asset
 from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS
 from embed_assets.rows import SHARD_TABLES
-from embed_assets.settings import PipelineSettings
+from embed_assets.settings import READING_SETTINGS, PipelineSettings
 from embed_assets.shard_stream import embed_shards
 
 # Resumes from the tables, not from Dagster's memory: a retry skips every shard that is done.
@@ -40,14 +40,7 @@ _SHARD_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k not in CORPUS_CHEC
 
 # Settings that change what each stage makes: the UI marks shards as outdated when they do.
 _STAGE_SETTINGS = {
-    "raw_corpus": (
-        "text_column",
-        "id_column",
-        "title_column",
-        "max_document_bytes",
-        "max_decompressed_bytes",
-        "max_records",
-    ),
+    "raw_corpus": READING_SETTINGS,
     "chunks": ("model", "revision", "document_prompt", "max_tokens", "overlap"),
     "embeddings": ("model", "revision", "precision", "normalize", "truncate_dim"),
     "quality_metrics": (),

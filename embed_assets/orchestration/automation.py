@@ -1,4 +1,4 @@
-"""What runs without anybody clicking: jobs, the sensor for changed files, the schedule."""
+"""What runs without anybody clicking: jobs, the sensor for changed files, the schedules."""
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import (
@@ -48,14 +48,22 @@ def report_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
     )
 
 
-def report_schedule(settings: PipelineSettings) -> dg.ScheduleDefinition:
-    """Refresh the report every night."""
-    return dg.ScheduleDefinition(
-        name=f"{settings.name}_nightly_report",
-        job_name=f"{settings.name}_report",
-        cron_schedule=settings.report_schedule,
-        description="Refreshes the quality report.",
-    )
+def schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
+    """Refresh the report every night, maintain the tables every week; off until switched on."""
+    return [
+        dg.ScheduleDefinition(
+            name=f"{settings.name}_nightly_report",
+            job_name=f"{settings.name}_report",
+            cron_schedule=settings.report_schedule,
+            description="Refreshes the quality report.",
+        ),
+        dg.ScheduleDefinition(
+            name=f"{settings.name}_weekly_maintenance",
+            job_name=f"{settings.name}_maintain",
+            cron_schedule=settings.maintenance_schedule,
+            description="Merges small files and deletes old ones.",
+        ),
+    ]
 
 
 def file_sensor(settings: PipelineSettings) -> dg.SensorDefinition:

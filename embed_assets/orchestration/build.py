@@ -7,10 +7,10 @@ from embed_assets.orchestration.automation import (
     embed_job,
     file_sensor,
     report_job,
-    report_schedule,
+    schedules,
     shards_job,
 )
-from embed_assets.orchestration.maintenance import maintenance_job, maintenance_schedule
+from embed_assets.orchestration.maintenance import maintenance_job
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.settings import PipelineSettings
@@ -30,7 +30,7 @@ def build_pipeline(settings: PipelineSettings, observer: Observer | None = None)
             maintenance_job(settings),
         ],
         sensors=[file_sensor(settings)],
-        schedules=[report_schedule(settings), maintenance_schedule(settings)],
+        schedules=schedules(settings),
         resources={
             gpu_key(settings.name): GpuResource(
                 device=settings.device, max_tokens_per_batch=settings.max_tokens_per_batch

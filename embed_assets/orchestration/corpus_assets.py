@@ -78,7 +78,7 @@ def quality_report_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
         ),
         check_specs=check_specs(key, CORPUS_CHECKS, blocking=False),
     )
-    def quality_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def quality_report() -> dg.MaterializeResult:
         pipeline = OpenedPipeline(settings)
         report = or_fail(lambda: report_corpus(pipeline))
         folder = or_fail(lambda: save_plots(report.plots, settings.tables_root, "quality_report"))

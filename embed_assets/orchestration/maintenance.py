@@ -36,16 +36,6 @@ def maintenance_job(settings: PipelineSettings) -> dg.JobDefinition:
     return job
 
 
-def maintenance_schedule(settings: PipelineSettings) -> dg.ScheduleDefinition:
-    """Maintain the tables every week."""
-    return dg.ScheduleDefinition(
-        name=f"{settings.name}_weekly_maintenance",
-        job_name=f"{settings.name}_maintain",
-        cron_schedule=settings.maintenance_schedule,
-        description="Merges small files and deletes old ones.",
-    )
-
-
 def _log(context: dg.OpExecutionContext, maintained: Sequence[Maintained]) -> None:
     for done in maintained:
         context.log.info(

@@ -63,16 +63,14 @@ def sample_pairs(n: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     return first, second + (second >= first)
 
 
-def sample_directions(
-    vectors: NDArray[np.float32], size: int = SAMPLED_VECTORS
-) -> NDArray[np.float32]:
-    """Unit-length rows (m, d), m <= size, of those vectors (n, d) that have a direction.
+def sample_directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit-length rows (m, d), m <= SAMPLED_VECTORS, of the vectors (n, d) that have a direction.
 
     Vectors that are zero or not finite have none and are left out.
     """
     norms = row_norms(vectors)
     usable = np.flatnonzero(np.isfinite(norms) & (norms > 0))
-    chosen = usable[sample_rows(len(usable), size)]
+    chosen = usable[sample_rows(len(usable), SAMPLED_VECTORS)]
     scaled: NDArray[np.float32] = (vectors[chosen] / norms[chosen, None]).astype(np.float32)
     return scaled
 

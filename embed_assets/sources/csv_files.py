@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import Piece, SourceFile
-from embed_assets.sources.byte_ranges import cut, targets, whole
+from embed_assets.sources.byte_ranges import cut_at_records
 from embed_assets.sources.compressed import is_compressed, opened
 from embed_assets.sources.csv_records import csv_records, record_starts
 from embed_assets.sources.document_builder import DocumentBuilder
@@ -23,14 +23,7 @@ class CsvFormat:
 
     def pieces(self, path: Path, file: SourceFile, shard_bytes: int) -> list[Piece]:
         """Byte ranges that begin at records; one piece for a compressed or unreadable file."""
-        ideal = targets(file.n_bytes, shard_bytes)
-        if not ideal or is_compressed(path.name):
-            return [whole(file)]
-        try:
-            with opened(path) as stream:
-                return cut(file, record_starts(stream, ideal))
-        except Refusal:
-            return [whole(file)]
+        return cut_at_records(path, file, shard_bytes, record_starts)
 
     def read(
         self, path: Path, piece: Piece, settings: PipelineSettings

@@ -16,6 +16,7 @@ from embed_assets.rows import SHARD
 from embed_assets.shards import check_key
 from embed_assets.tables.delta_files import (
     DeltaFolder,
+    add_actions,
     commit,
     equals,
     open_table,
@@ -84,7 +85,7 @@ class DeltaCheckpoints(DeltaFolder):
 
 
 def _keys(table: DeltaTable) -> dict[CheckpointKey, timedelta]:
-    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    actions = add_actions(table)
     if actions.is_empty():
         return {}
     newest = actions.group_by(f"partition.{SHARD}", f"partition.{_FINGERPRINT}").agg(

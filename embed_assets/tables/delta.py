@@ -13,11 +13,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from embed_assets.errors import InputError
-from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import SHARD, SHARD_TABLES
 from embed_assets.shards import check_key
 from embed_assets.tables.checkpoints import DeltaCheckpoints
 from embed_assets.tables.delta_files import (
     DeltaFolder,
+    add_actions,
     commit,
     equals,
     open_table,
@@ -121,7 +122,7 @@ def _versions(frame: pl.DataFrame, shard: str) -> tuple[str, str] | None:
 
 
 def _states(table: DeltaTable) -> dict[str, ShardState]:
-    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    actions = add_actions(table)
     if actions.is_empty():
         return {}
     # Statistics that a damaged log has lost match no version: the shard is made again.
@@ -152,14 +153,10 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
 def open_delta_tables(root: str) -> Tables:
     """The tables under a folder or URI. Nothing is created before the first write."""
     base = root.rstrip("/")
-    shard_tables = {
-        name: DeltaShardTable(f"{base}/{name}", schema, [SHARD])
-        for name, schema in SHARD_TABLES.items()
-    }
     return Tables(
         root=base,
-        manifest=DeltaWholeTable(f"{base}/shards", SHARDS),
-        fingerprints=DeltaWholeTable(f"{base}/fingerprints", FINGERPRINTS),
-        checkpoints=DeltaCheckpoints(f"{base}/checkpoints", CHECKPOINTS, [SHARD, "fingerprint"]),
-        **shard_tables,
+        manifest=DeltaWholeTable(base, "shards"),
+        fingerprints=DeltaWholeTable(base, "fingerprints"),
+        checkpoints=DeltaCheckpoints(base, "checkpoints"),
+        **{name: DeltaShardTable(base, name) for name in SHARD_TABLES},
     )

@@ -18,7 +18,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from embed_assets.errors import InputError
-from embed_assets.rows import SHARD
+from embed_assets.rows import PARTITION_KEYS, SHARD, TABLES
 from embed_assets.tables.durable import sync_commit, writing_files
 
 T = TypeVar("T")
@@ -26,8 +26,8 @@ T = TypeVar("T")
 #: Statistics in the log: what the state of a shard is read from, and never any corpus text.
 STATISTICS = ("input_version", "content_version", "fingerprint")
 
-# The default of 15 ran out under 8 writers on 8 shards of one table.
-_COMMIT_RETRIES = 100
+#: The default of 15 ran out under 8 writers on 8 shards of one table.
+COMMIT_RETRIES = 100
 # A dictionary and statistics cost 20% of the write and help no reader: ids are digests in no
 # order. What statistics would say of texts has no place in a log, either.
 _PLAIN = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
@@ -49,12 +49,12 @@ _UNUSABLE = re.compile(r"[\[\]^|\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 
 
 class DeltaFolder:
-    """Where a table is and what it looks like; created on the first write."""
+    """A table of ours: where it is and what it looks like. Created on the first write."""
 
-    def __init__(self, uri: str, schema: pl.Schema, keys: Sequence[str] = ()) -> None:
-        self._uri = uri
-        self._schema = schema
-        self._keys = list(keys)
+    def __init__(self, root: str, name: str) -> None:
+        self._uri = f"{root}/{name}"
+        self._schema = TABLES[name]
+        self._keys = PARTITION_KEYS[name]
 
     @property
     def uri(self) -> str:
@@ -83,7 +83,7 @@ def commit(
     """
     with writing(uri):
         properties = CommitProperties(
-            max_commit_retries=_COMMIT_RETRIES, app_transactions=list(transactions)
+            max_commit_retries=COMMIT_RETRIES, app_transactions=list(transactions)
         )
         if append:
             write_deltalake(
@@ -164,6 +164,11 @@ def open_table(uri: str) -> DeltaTable | None:
         return None
     except (DeltaError, OSError) as error:
         raise InputError(f"the table at {uri} cannot be opened: {_first_line(error)}") from error
+
+
+def add_actions(table: DeltaTable) -> pl.DataFrame:
+    """What the log says of the data files in force, a row each. Call it within `reading`."""
+    return pl.DataFrame(table.get_add_actions(flatten=True))
 
 
 def create_table(uri: str, schema: pl.Schema, partition_by: list[str]) -> DeltaTable:

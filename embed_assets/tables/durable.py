@@ -24,6 +24,10 @@ except ImportError:  # Windows: nothing is locked, and only old leftovers are ev
 #: In the folder of the tables. Held shared while files are written that no commit names yet.
 LOCK_FILE = ".writing"
 
+#: Folder of a table's log, and the file in it that names the log's newest checkpoint.
+LOG = "_delta_log"
+LAST_CHECKPOINT = "_last_checkpoint"
+
 _POLL_SECONDS = 0.05
 
 
@@ -35,6 +39,11 @@ def local_path(uri: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
+def commit_path(table: Path, version: int) -> Path:
+    """Where a commit of a local table is."""
+    return table / LOG / f"{version:020}.json"
+
+
 def sync_commit(table: DeltaTable, uri: str) -> None:
     """Bring a handle's newest commit to the disk, with the files it added and their folders.
 
@@ -43,10 +52,10 @@ def sync_commit(table: DeltaTable, uri: str) -> None:
     folder = local_path(uri)
     if folder is None:
         return
-    log, version = folder / "_delta_log", table.version()
-    commit = log / f"{version:020}.json"
+    log, version = folder / LOG, table.version()
+    commit = commit_path(folder, version)
     added = [folder / unquote(path) for path in _added_paths(commit)]
-    files = [*added, commit, *log.glob(f"{version:020}.checkpoint*"), log / "_last_checkpoint"]
+    files = [*added, commit, *log.glob(f"{version:020}.checkpoint*"), log / LAST_CHECKPOINT]
     folders = {log, folder, folder.parent}
     for file in added:
         folders.update(parent for parent in file.parents if parent.is_relative_to(folder))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import CHECKPOINTS, SHARD, SHARD_TABLES, TABLES
 from embed_assets.shards import check_key
 from embed_assets.tables.table import (
     CheckpointKey,
@@ -24,9 +24,9 @@ from embed_assets.tables.table import (
 class InMemoryShardTable:
     """A table as a dictionary of frames."""
 
-    def __init__(self, name: str, schema: pl.Schema) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._schema = schema
+        self._schema = TABLES[name]
         self._shards: dict[str, pl.DataFrame] = {}
 
     @property
@@ -78,9 +78,9 @@ class InMemoryShardTable:
 class InMemoryWholeTable:
     """One frame and its version."""
 
-    def __init__(self, name: str, schema: pl.Schema) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._snapshot = Snapshot(schema.to_frame(), version=-1, counter=0)
+        self._snapshot = Snapshot(TABLES[name].to_frame(), version=-1, counter=0)
 
     @property
     def uri(self) -> str:
@@ -152,11 +152,10 @@ def _state(frame: pl.DataFrame) -> ShardState:
 
 def in_memory_tables() -> Tables:
     """Empty tables in memory."""
-    shard_tables = {name: InMemoryShardTable(name, schema) for name, schema in SHARD_TABLES.items()}
     return Tables(
         root="memory:",
-        manifest=InMemoryWholeTable("shards", SHARDS),
-        fingerprints=InMemoryWholeTable("fingerprints", FINGERPRINTS),
+        manifest=InMemoryWholeTable("shards"),
+        fingerprints=InMemoryWholeTable("fingerprints"),
         checkpoints=InMemoryCheckpoints("checkpoints"),
-        **shard_tables,
+        **{name: InMemoryShardTable(name) for name in SHARD_TABLES},
     )

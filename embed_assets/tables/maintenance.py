@@ -7,15 +7,23 @@ what a damaged checkpoint can be mended from. Left alone: empty folders.
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.rows import SHARD
+from embed_assets.rows import PARTITION_KEYS
 from embed_assets.tables.delta import open_delta_tables
-from embed_assets.tables.delta_files import WRITER, open_table, reading, writing
+from embed_assets.tables.delta_files import (
+    COMMIT_RETRIES,
+    WRITER,
+    add_actions,
+    open_table,
+    reading,
+    writing,
+)
 from embed_assets.tables.durable import local_path, nobody_writing, sync_commit
 from embed_assets.tables.old_files import OldFiles, old_files, unlink
 from embed_assets.tables.table import Checkpoints
@@ -25,9 +33,6 @@ MIN_RETENTION_DAYS = 7
 
 # How long to wait for a moment in which nobody writes: leftovers are deleted in such a one.
 _WAIT_SECONDS = 30.0
-# As in `delta_files`: the default of 15 runs out where many runs write.
-_COMMIT_RETRIES = 100
-_KEYS = {"checkpoints": [SHARD, "fingerprint"], "shards": [], "fingerprints": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,7 @@ def maintain(root: str, retention_days: int) -> list[Maintained]:
         )
     tables = open_delta_tables(root)
     targets = [
-        _Target(tables.root, name, _KEYS.get(name, [SHARD]), retention_days)
-        for name in (*tables.by_shard, *_KEYS)
+        _Target(tables.root, name, keys, retention_days) for name, keys in PARTITION_KEYS.items()
     ]
     maintained = [_maintain_table(target, tables.checkpoints) for target in targets]
     found = [done for done in maintained if done is not None]
@@ -108,7 +112,7 @@ def _maintain_table(target: _Target, checkpoints: Checkpoints) -> Maintained | N
 
 def _clear_old(table: DeltaTable, target: _Target, checkpoints: Checkpoints) -> int:
     """Remove checkpoints that nobody added to for all of the retention. Returns their rows."""
-    files = _live_files(table, target.uri)
+    files = reading(target.uri, partial(add_actions, table))
     n_rows = 0
     for key, age in checkpoints.keys().items():
         if age > timedelta(days=target.retention_days):
@@ -124,7 +128,7 @@ def _clear_old(table: DeltaTable, target: _Target, checkpoints: Checkpoints) -> 
 def _compact(target: _Target, done: Maintained) -> Maintained:
     """Merge the files of every shard that has several."""
     table = open_table(target.uri)
-    files = None if table is None else _live_files(table, target.uri)
+    files = None if table is None else reading(target.uri, partial(add_actions, table))
     if table is None or files is None or files.is_empty():
         return done
     columns = [f"partition.{key}" for key in target.keys]
@@ -148,7 +152,7 @@ def _compact_partition(table: DeltaTable, uri: str, partition: list[tuple[str, s
         metrics = table.optimize.compact(
             partition_filters=[(key, "=", value) for key, value in partition],
             writer_properties=WRITER,
-            commit_properties=CommitProperties(max_commit_retries=_COMMIT_RETRIES),
+            commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
         )
         if metrics["numFilesAdded"]:
             sync_commit(table, uri)
@@ -190,7 +194,3 @@ def _delete_in_store(target: _Target, old: OldFiles, done: Maintained) -> Mainta
     with writing(target.uri):
         table.vacuum(retention_hours=24 * target.retention_days, dry_run=False)
     return replace(done, n_expired=len(old.expired), n_bytes_freed=None)
-
-
-def _live_files(table: DeltaTable, uri: str) -> pl.DataFrame:
-    return reading(uri, lambda: pl.DataFrame(table.get_add_actions(flatten=True)))

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from embed_assets.errors import InputError
 from embed_assets.tables.delta_files import open_table, reading
-from embed_assets.tables.durable import local_path
+from embed_assets.tables.durable import LOG, local_path
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _DATA_FILE = re.compile(rf"part-\d{{5}}-{_UUID}-c\d{{3}}(?:\.\w+)?\.parquet")
@@ -76,7 +76,7 @@ def _vacuumable(table: DeltaTable, hours: int, *, full: bool) -> list[str]:
 def _staged(folder: Path, min_age_seconds: float) -> Iterator[str]:
     latest = time.time() - min_age_seconds
     for path in folder.rglob("*"):
-        in_log = path.parent == folder / "_delta_log"
+        in_log = path.parent == folder / LOG
         pattern = _STAGED_LOG if in_log else _STAGED_DATA
         if pattern.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < latest:
             yield path.relative_to(folder).as_posix()

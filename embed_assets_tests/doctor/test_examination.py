@@ -14,6 +14,7 @@ from embed_assets.cli import main
 from embed_assets.doctor.child import Child, Crashed
 from embed_assets.doctor.examination import examine
 from embed_assets.doctor.finding import Finding, Kind
+from embed_assets.doctor.leftovers import leftovers
 from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.durable import LOCK_FILE
@@ -142,6 +143,28 @@ def test_leftovers_are_named_and_other_files_left_alone(
     ]
 
 
+def test_files_that_only_a_checkpoint_of_the_log_names_are_no_leftovers(
+    settings: PipelineSettings, child: Child
+) -> None:
+    DeltaTable(f"{settings.tables}/shards").vacuum(
+        retention_hours=0, enforce_retention_duration=False, dry_run=False
+    )
+    DeltaTable(f"{settings.tables}/shards").create_checkpoint()
+    for commit in (Path(settings.tables) / "shards" / "_delta_log").glob("*.json"):
+        commit.unlink()
+    assert examine(settings.tables, child) == []
+
+
+def test_what_was_committed_since_is_no_leftover(settings: PipelineSettings) -> None:
+    committed = data_file(settings, "embeddings")
+    orphan = committed.with_name("part-0-orphan.parquet")
+    orphan.write_bytes(b"x")
+    gone = committed.with_name("part-0-gone.parquet")
+    folder = Path(settings.tables) / "embeddings"
+    assert list(leftovers(folder, [committed, orphan, gone], nobody_writes=True)) == [orphan]
+    assert list(leftovers(folder, [committed, orphan, gone], nobody_writes=False)) == []
+
+
 def rewrite(
     settings: PipelineSettings, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> None:
@@ -195,9 +218,9 @@ def test_somebody_elses_table_is_named_and_nothing_of_it_read(
     assert Kind.FOREIGN_TABLE in kinds(examine(settings.tables, child))
 
 
-def test_no_tables_are_an_error_that_names_the_place(tmp_path: Path) -> None:
+def test_no_tables_are_an_error_that_names_the_place(tmp_path: Path, child: Child) -> None:
     with pytest.raises(InputError, match="there are no tables under"):
-        examine(str(tmp_path))
+        examine(str(tmp_path), child)
 
 
 def test_the_command_exits_with_1_and_names_each_finding(settings: PipelineSettings) -> None:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from embed_assets.doctor.child import Child
 from embed_assets.doctor.examination import examine
 from embed_assets.doctor.finding import Kind
 from embed_assets_tests.faults.failpoints import STEPS, Fault
@@ -77,7 +78,9 @@ class Soak:
         try:
             assert code == DONE, f"exit code {code}: {self._lab.refusal}"
             assert_as_undisturbed(self._lab.settings)
-            bad = [f for f in examine(self._lab.settings.tables) if f.kind is not Kind.LEFTOVER]
+            with Child() as child:
+                found = examine(self._lab.settings.tables, child)
+            bad = [finding for finding in found if finding.kind is not Kind.LEFTOVER]
             assert not bad, str(bad)
             self._lab.forget()
             assert self._lab.finish() == DONE

@@ -26,7 +26,8 @@ from embed_assets.sources import process_apart
 from embed_assets_tests.small_pipelines import Vectors, WatchedEncoder, read, run, settings_for
 
 MIB = 1 << 20
-NASTY = Path("/work/shared/data/nasty")
+# Beside the checkout.
+NASTY = Path(__file__).resolve().parents[3] / "shared" / "data" / "nasty"
 ODD_NAMES = (
     "it's.txt",
     'say "hi".txt',
@@ -252,7 +253,7 @@ def test_a_file_that_changed_since_it_was_listed_is_put_right_by_the_next_run(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not NASTY.is_dir(), reason=f"needs {NASTY}")
+@pytest.mark.skipif(not NASTY.is_dir(), reason="needs ../shared/data/nasty")
 def test_the_nasty_folder_goes_through_in_one_run(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, Path(BUNDLED_MODEL), corpus=str(NASTY), shard_bytes="1MiB")
     assert peak_of_run(settings, quick=True) < 2000 * MIB

@@ -61,7 +61,7 @@ MARKER = "Xylophagous"
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> ShardTable:
     if request.param == "delta":
         return open_delta_tables(f"{tmp_path}/tables").raw_corpus
-    return InMemoryShardTable("raw_corpus", rows.RAW_CORPUS)
+    return InMemoryShardTable("raw_corpus")
 
 
 @pytest.mark.parametrize("key", KEYS)

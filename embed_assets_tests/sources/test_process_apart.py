@@ -1,5 +1,8 @@
 """Parquet is read in a process apart: whatever a file does to it, the run goes on."""
 
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -8,7 +11,8 @@ import psutil
 import pytest
 
 from embed_assets.shards import Piece
-from embed_assets.sources import process_apart
+from embed_assets.sources import parquet, parquet_rows, process_apart
+from embed_assets.sources.source import Document, Rejection
 from embed_assets_tests.sources.reading import document, folder, outcomes, read, rejection, settings
 
 ROWS = pl.DataFrame({"text": [f"row {n}" for n in range(100)]})
@@ -28,6 +32,14 @@ def readers() -> list[psutil.Process]:
     """The processes apart that this process has."""
     children = psutil.Process().children()
     return [child for child in children if "process_apart" in " ".join(child.cmdline())]
+
+
+def kill_the_next_reader() -> None:
+    deadline = time.monotonic() + 60
+    while not readers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for reader in readers():
+        reader.kill()
 
 
 def test_a_file_that_kills_its_reader_is_one_rejection(tmp_path: Path) -> None:
@@ -94,6 +106,39 @@ def test_a_reader_that_stops_half_way_leaves_nothing_for_the_next(tmp_path: Path
     assert next(calls)
     calls.close()
     assert len(read(tmp_path)) == 5000
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_reader_killed_from_outside_fails_the_shard_and_the_next_try_reads_it(
+    tmp_path: Path, sent: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far more than a pipe holds: it cannot be through before the last row is taken.
+    texts = [f"{n} {'x' * 10_000}" for n in range(1000)]
+    pl.DataFrame({"text": texts}).write_parquet(tmp_path / "a.parquet")
+
+    def killed_at_the_first_row(item: parquet_rows.Packed, source: str) -> Document | Rejection:
+        monkeypatch.undo()
+        [busy] = readers()
+        busy.send_signal(sent)
+        return parquet_rows.unpacked(item, source)
+
+    process_apart.end_all()
+    monkeypatch.setattr(parquet, "unpacked", killed_at_the_first_row)
+    with pytest.raises(RuntimeError, match=f"was killed by {sent.name}; the machine may be"):
+        read(tmp_path)
+    assert outcomes(read(tmp_path)) == texts
+
+
+def test_a_reader_killed_before_its_first_answer_fails_the_shard(tmp_path: Path) -> None:
+    # Nobody writes to it: to open it takes for ever.
+    os.mkfifo(tmp_path / "a.parquet")
+    process_apart.end_all()
+    killer = threading.Thread(target=kill_the_next_reader)
+    killer.start()
+    with pytest.raises(RuntimeError, match="was killed by SIGKILL"):
+        list(process_apart.call("n_rows", tmp_path / "a.parquet", max_memory_bytes=1 << 30))
+    killer.join()
+    assert readers() == []
 
 
 def test_a_reader_that_left_for_want_of_work_is_replaced(tmp_path: Path) -> None:
