@@ -13,7 +13,7 @@ from embed_assets.evaluation.text_embedder import Passages
 if TYPE_CHECKING:
     import torch
 
-# Scores held at once. With their sort keys that is 200 MB, whatever the sizes of the two sides.
+# Scores held at once, 64 MB, whatever the sizes of the two sides.
 _SCORES_PER_SLICE = 1 << 24
 
 
@@ -55,9 +55,29 @@ class BestDocuments:
             scores = self._queries[rows] @ vectors.T
             if len(found) < len(vectors):
                 scores = _best_of_each(scores, column_of, len(found))
-            keys = torch.cat([self._best[rows], _keys(scores, ranks)], dim=1)
-            merged.append(keys.topk(min(self._n_best, keys.shape[1]), dim=1).values)
+            merged.append(self._merged(self._best[rows], scores, ranks))
         self._best = torch.cat(merged)
+
+    def _merged(
+        self, best: "torch.Tensor", scores: "torch.Tensor", ranks: "torch.Tensor"
+    ) -> "torch.Tensor":
+        """The best keys (q, n) with those of more scores (q, n_documents) merged in."""
+        import torch
+
+        # Only what is as good as the last of the best: soon nearly nothing, and sorting costs more
+        # than multiplying.
+        if best.shape[1] == self._n_best:
+            least = _parts(best[:, -1])[0]
+        else:
+            n = min(self._n_best, scores.shape[1])
+            least = scores.topk(n, dim=1).values[:, -1]
+        rows, columns = (scores >= least[:, None]).nonzero(as_tuple=True)
+        counts = torch.bincount(rows, minlength=len(scores))
+        place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        found = best.new_full((len(scores), int(counts.max())), torch.iinfo(torch.int64).min)
+        found[rows, place] = _keys(scores[rows, columns], ranks[columns])
+        n_best = min(self._n_best, best.shape[1] + scores.shape[1])
+        return torch.cat([best, found], dim=1).topk(n_best, dim=1).values
 
     def ranking(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosines and documents, (q, n) each, best first; n is n_best or all there are."""
