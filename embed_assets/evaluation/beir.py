@@ -19,7 +19,11 @@ from embed_assets.evaluation.json_lines import (
     text_field,
 )
 
-#: Relevance of documents for queries: query id -> document id -> grade, 0 is not relevant.
+# trec_eval keeps a counter per grade: one of 10^9 would take 8 GB.
+_HIGHEST_GRADE = 1_000_000
+
+#: Relevance of documents for queries: query id -> document id -> grade, 0 or less is not
+#: relevant.
 Judgements = Mapping[str, Mapping[str, int]]
 
 
@@ -97,7 +101,10 @@ def _judgements(path: Path) -> tuple[dict[str, dict[str, int]], int]:
             # Only the first row may be a header.
             if line == 1:
                 continue
-            raise InputError(f"{path}, line {line}: score is {score!r}, expected a whole number")
+            raise InputError(
+                f"{path}, line {line}: score is {score!r}, expected a whole number of at most "
+                f"{_HIGHEST_GRADE:,}"
+            )
         own = judged.setdefault(query, {})
         n_repeated += own.get(document, grade) != grade
         own[document] = grade
@@ -117,9 +124,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _grade(score: str) -> int | None:
-    """A whole number, also as "1.0"; None for anything else."""
+    """A whole number, also as "1.0"; None for anything else, and for one that is too high."""
     try:
         value = float(score)
     except ValueError:
         return None
-    return int(value) if value.is_integer() else None
+    return int(value) if value.is_integer() and value <= _HIGHEST_GRADE else None

@@ -101,6 +101,10 @@ def _with(name: str, *lines: str) -> Callable[[Path], object]:
         (_with("qrels/test.tsv", "q1 0 d1 1"), "line 1: 1 columns"),
         (_with("qrels/test.tsv", HEADER, "q1\td1\tNaN"), "line 2: score is 'NaN'"),
         (_with("qrels/test.tsv", HEADER, "q1\td1\t0.5"), "line 2: score is '0.5'"),
+        (
+            _with("qrels/test.tsv", HEADER, "q1\td1\t1000000000"),
+            "whole number of at most 1,000,000",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(

@@ -10,7 +10,7 @@ JUDGEMENTS = {
     "graded": {"a": 2, "b": 1, "c": 0},
     "eleventh": {"z": 1},
     "half": {"a": 1, "not in the corpus": 1},
-    "hopeless": {"a": 0},
+    "hopeless": {"a": 0, "b": -2},
     "nothing found": {"a": 1},
 }
 RUN = {
