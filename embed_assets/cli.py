@@ -6,13 +6,14 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage or settings.
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from embed_assets import __version__
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.setting_options import chosen_settings, with_setting_options
-from embed_assets.settings import Device, PipelineSettings
+from embed_assets.setting_options import chosen_settings, setting_options, with_setting_options
+from embed_assets.settings import Device, PipelineSettings, Precision, choices, load_settings
 
 
 class _Commands(click.Group):
@@ -51,6 +52,7 @@ def main(debug: bool) -> None:
     embed-assets tune --corpus ~/notes --tables ~/vectors the fastest batches on this device
     embed-assets status --tables ~/vectors               what is there
     embed-assets maintain --tables ~/vectors             merge small files, delete old ones
+    embed-assets evaluate --beir scifact                 how good the model's vectors are
     embed-assets ui                                      the Dagster UI of this project
     """
 
@@ -180,6 +182,74 @@ def maintain(tables: str, retention_days: int) -> None:
 
 
 @main.command()
+@click.option("--beir", metavar="DIR", type=Path, help="Retrieval set in BEIR's layout.")
+@click.option("--split", default="test", show_default=True, help="Judgements: qrels/SPLIT.tsv.")
+@click.option("--sts", metavar="FILE", type=Path, help="Sentence pairs with scores, CSV or TSV.")
+@click.option(
+    "--one-vector-per-document",
+    is_flag=True,
+    help="Cut documents off at the model's limit. Otherwise they are chunked as in a pipeline, and "
+    "score as their best chunk.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    default=["auto"],
+    show_default=True,
+    type=click.Choice(choices(Precision)),
+    help="Several are compared with the first. Repeatable.",
+)
+@click.option(
+    "--per-query", metavar="FILE", type=Path, help="Write each query's values there, as JSONL."
+)
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object on a line.")
+@setting_options(
+    "model",
+    "revision",
+    "document_prompt",
+    "query_prompt",
+    "truncate_dim",
+    "max_tokens",
+    "overlap",
+    "device",
+    "max_tokens_per_batch",
+)
+def evaluate(
+    beir: Path | None,
+    split: str,
+    sts: Path | None,
+    one_vector_per_document: bool,
+    precisions: tuple[str, ...],
+    per_query: Path | None,
+    as_json: bool,
+    **values: object,
+) -> None:
+    """Score a model, as the pipeline runs it, on published sets.
+
+    --beir gives nDCG@10, Recall@10, Recall@100 and MRR@10 with 95% bootstrap intervals, --sts
+    gives Spearman's correlation. Both at once are fine.
+    """
+    from embed_assets.terminal import plain, quiet_libraries
+
+    quiet_libraries()
+    from embed_assets.evaluation.command import run_evaluation
+    from embed_assets.evaluation.scores import Task
+
+    given = {name: value for name, value in values.items() if value is not None}
+    settings = load_settings(given).located(Path.cwd())
+    task = Task(beir, split, sts, one_vector_per_document)
+    run_evaluation(
+        settings,
+        precisions,
+        task,
+        lambda line: click.echo(plain(line)),
+        per_query=per_query,
+        as_json=as_json,
+    )
+
+
+@main.command()
 @click.option("--port", default=3000, show_default=True, type=int)
 @click.option(
     "--read-only",
@@ -195,6 +265,4 @@ def ui(port: int, read_only: bool) -> None:
 
 
 def _located(tables: str) -> str:
-    from pathlib import Path
-
     return PipelineSettings(tables=tables).located(Path.cwd()).tables

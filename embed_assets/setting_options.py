@@ -14,9 +14,18 @@ from embed_assets.settings import PipelineSettings, load_settings
 
 def with_setting_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add one option per setting. A value not given is None, so that defaults stay in one place."""
-    for name, field in reversed(PipelineSettings.model_fields.items()):
-        command = _option(name, field)(command)
-    return command
+    return setting_options(*PipelineSettings.model_fields)(command)
+
+
+def setting_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of some settings, in this order."""
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            command = _option(name, PipelineSettings.model_fields[name])(command)
+        return command
+
+    return with_options
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -153,3 +153,11 @@ def prompts(folder: Path) -> tuple[str, str]:
     documents = [named[name] for name in ("document", "passage", "corpus") if name in named]
     document = next(filter(None, documents), "" if documents else default)
     return document, named.get("query", default)
+
+
+def leaves_prompt_out(folder: Path) -> bool:
+    """Whether the tokens of a prompt are read but left out of the mean, as in INSTRUCTOR."""
+    return any(
+        json_object(folder / module["path"] / "config.json").get("include_prompt") is False
+        for module in modules(folder)
+    )

@@ -8,6 +8,7 @@ from embed_assets.embedding.model_folder import (
     transformer_folder,
     transformer_settings,
 )
+from embed_assets.embedding.model_json import json_object
 from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,20 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
     if transformer_settings(folder).get("do_lower_case"):
         _lowercase(tokenizer)
     return tokenizer
+
+
+def cutting(tokenizer: "Tokenizer", folder: Path, max_tokens: int) -> "Tokenizer":
+    """A copy that cuts texts at `max_tokens`, special tokens included, on the side that the model
+    folder says, as `SentenceTransformer.encode` does.
+    """
+    from tokenizers import Tokenizer
+
+    said = json_object(transformer_folder(folder) / "tokenizer_config.json")
+    said |= tokenizer_arguments(folder)
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    side = "left" if said.get("truncation_side") == "left" else "right"
+    copy.enable_truncation(max_tokens, direction=side)
+    return copy
 
 
 def _lowercase(tokenizer: "Tokenizer") -> None:
