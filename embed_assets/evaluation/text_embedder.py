@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.chunking.token_windows import TokenWindows
+from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import Encoder, encode_all
 from embed_assets.embedding.model import (
     document_prompt,
@@ -19,7 +20,6 @@ from embed_assets.embedding.model_folder import leaves_prompt_out
 from embed_assets.embedding.precision import resolve_precision
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.tokenizer import cutting, load_tokenizer
-from embed_assets.embedding.torch_encoder import load_torch_encoder
 from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings
 
@@ -54,12 +54,12 @@ class TextEmbedder:
             whole, self.max_tokens, settings.overlap, self._document_prompt
         )
         self._tokenizer = cutting(whole, model.folder, self.max_tokens)
-        self._encoder = _load_encoder(settings, precision)
+        self._encoder = load_encoder(settings, precision)
         self._query_encoder = self._encoder
         if leaves_prompt_out(model.folder) and self._query_prompt != self._document_prompt:
             # An encoder knows one prompt's length, which is what it leaves out of the mean.
             of_queries = {"document_prompt": self._query_prompt}
-            self._query_encoder = _load_encoder(settings.model_copy(update=of_queries), precision)
+            self._query_encoder = load_encoder(settings.model_copy(update=of_queries), precision)
 
     @property
     def device(self) -> str:
@@ -97,10 +97,6 @@ class TextEmbedder:
 def resolved_precision(settings: PipelineSettings, precision: str) -> str:
     """What a precision means for this model on this device: `auto` becomes a number format."""
     return resolve_precision(settings.model_copy(update={"precision": precision}))
-
-
-def _load_encoder(settings: PipelineSettings, precision: str) -> Encoder:
-    return load_torch_encoder(settings, precision)
 
 
 def token_rows(tokenizer: "Tokenizer", prompt: str, texts: Sequence[str]) -> TokenRows:
