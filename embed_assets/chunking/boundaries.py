@@ -112,12 +112,15 @@ def ends_sentence(
 
 
 def is_heading(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """ATX headings: one to six # and a space (CommonMark 4.2)."""
-    hashes = np.ones(len(starts), dtype=bool)
-    heading = np.zeros(len(starts), dtype=bool)
+    """Where ATX headings begin: one to six # and a space (CommonMark 4.2)."""
+    last = len(points) - 1
+    heading = points[np.minimum(starts, last)] == ord("#")
+    # Few places have a #: the rest is done for these only.
+    rows = np.flatnonzero(heading)
+    heading[rows] = False
     for width in range(1, 7):
-        at = np.minimum(starts + width - 1, len(points) - 1)
-        after = np.minimum(starts + width, len(points) - 1)
-        hashes &= points[at] == ord("#")
-        heading |= hashes & (points[after] == ord(" "))
+        at = starts[rows] + width
+        rows = rows[points[np.minimum(at - 1, last)] == ord("#")]
+        at = np.minimum(starts[rows] + width, last)
+        heading[rows] |= points[at] == ord(" ")
     return heading

@@ -27,9 +27,9 @@ _WORD_END = re.compile(r"[ \t\n\r](?=[^ \t\n\r])")
 # Between words where they are tokenized: a blank that ends no line and makes no heading.
 _BETWEEN = "\t"
 
-#: Tokenizes the words of a text that are separated by blanks: (text, the words' bytes, the
-#: character offsets at which they begin) -> bare tokens.
-TokenizeWords = Callable[[str, list[bytes], NDArray[np.int64]], TokenPass]
+#: Tokenizes the words of a text that are separated by blanks: (text, the words, the character
+#: offsets at which they begin) -> bare tokens.
+TokenizeWords = Callable[[str, list[str], NDArray[np.int64]], TokenPass]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +151,19 @@ def _word_starts(data: NDArray[np.uint8], text_starts: NDArray[np.int64]) -> NDA
 
 def _distinct(
     data: NDArray[np.uint8], starts: NDArray[np.int64]
-) -> tuple[list[bytes], NDArray[np.int64]]:
-    """The distinct words, and which of them each word is (n,)."""
+) -> tuple[pl.Series, NDArray[np.int64]]:
+    """The distinct words (String), and which of them each word is (n,)."""
     from arro3.core import Array, list_array
 
     if len(starts) < 2:
-        return [], np.empty(0, dtype=np.int64)
+        return pl.Series("word", [], dtype=pl.String), np.empty(0, dtype=np.int64)
     lists = list_array(Array.from_numpy(starts.astype(np.int32)), Array.from_numpy(data))
     words = pl.DataFrame({"word": pl.Series(lists).cast(pl.Binary)}).with_row_index("row")
     grouped = words.group_by("word").agg("row")
     rows = grouped["row"].explode().to_numpy()
     which = np.empty(len(rows), dtype=np.int64)
     which[rows] = np.repeat(np.arange(grouped.height), grouped["row"].list.len().to_numpy())
-    return grouped["word"].to_list(), which
+    return grouped["word"].cast(pl.String), which
 
 
 def _overlong(starts: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -181,16 +181,16 @@ def _character_offsets(data: NDArray[np.uint8], at: NDArray[np.int64]) -> NDArra
     return at - np.cumsum(continued, dtype=np.int32)[at]
 
 
-def _word_table(tokenize: TokenizeWords, distinct: list[bytes]) -> _WordTable:
+def _word_table(tokenize: TokenizeWords, distinct: pl.Series) -> _WordTable:
     """Everything about each distinct word that does not depend on what stands around it."""
-    words = [word.decode() for word in distinct]
-    lengths = np.array([len(word) for word in words], dtype=np.int64)
+    words = distinct.to_list()
+    lengths = distinct.str.len_chars().to_numpy().astype(np.int64)
     # A blank before each word and behind it.
     text = _BETWEEN + _BETWEEN.join(words) + _BETWEEN
     ends = np.cumsum(lengths + 1)
     starts = ends - lengths
+    tokens = tokenize(text, words, starts)
     del words
-    tokens = tokenize(text, distinct, starts)
     points = boundaries.code_points(text)
     at = on_characters(points, tokens.starts)
     first = np.concatenate((np.searchsorted(at, starts), [len(at)]))

@@ -49,11 +49,12 @@ class FastWords:
         """Whether nanotoken is used."""
         return self._nanotoken is not None
 
-    def __call__(self, text: str, words: list[bytes], starts: NDArray[np.int64]) -> TokenPass:
+    def __call__(self, text: str, words: list[str], starts: NDArray[np.int64]) -> TokenPass:
         """The tokens of a text of words that are separated by blanks and begin at `starts`."""
-        if self._nanotoken is None or not words:
+        nanotoken = self._nanotoken
+        if nanotoken is None or not words:
             return token_pass(self._tokenizer, text)
-        rows = self._nanotoken.encode_batch(words, add_special_tokens=False)
+        rows = nanotoken.encode_batch(words, add_special_tokens=False)
         points = code_points(text)
         blank = np.isin(points, _BLANKS)
         # Behind each word stands one blank, before which it ends.

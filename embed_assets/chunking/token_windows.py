@@ -201,7 +201,10 @@ class TokenWindows:
             document: list[Chunk] = []
             for start, end, ids in spans:
                 made = np.array(next(encodings).ids, dtype=np.int32) if ids is None else ids
-                document += self._fitting(text, start, end, made)
+                if len(made) <= self._max_tokens and len(made):
+                    document.append(Chunk(start, end, made))
+                else:
+                    document += self._fitting(text, start, end, made)
             chunks.append(_in_order(document))
         return chunks
 
