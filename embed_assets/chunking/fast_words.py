@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.chunking.boundaries import code_points
-from embed_assets.chunking.document_tokens import TokenPass, joined, token_pass
+from embed_assets.chunking.distinct_words import pass_by_pieces
+from embed_assets.chunking.document_tokens import TokenPass, joined
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -53,7 +54,7 @@ class FastWords:
         """The tokens of a text of words that are separated by blanks and begin at `starts`."""
         nanotoken = self._nanotoken
         if nanotoken is None or not words:
-            return token_pass(self._tokenizer, text)
+            return pass_by_pieces(self._tokenizer, text)
         rows = nanotoken.encode_batch(words, add_special_tokens=False)
         points = code_points(text)
         blank = np.isin(points, _BLANKS)
@@ -75,7 +76,7 @@ class FastWords:
         fast = TokenPass(ids, at, ~self._continues[ids])
         if not self._agrees(fast, text, starts, ends, np.flatnonzero(plain)):
             self._nanotoken = None
-            return token_pass(self._tokenizer, text)
+            return pass_by_pieces(self._tokenizer, text)
         return _in_order(fast, self._own(text, starts, ends, np.flatnonzero(~plain)))
 
     def _agrees(
@@ -114,7 +115,7 @@ class FastWords:
         part = " ".join([text[start:end] for start, end in spans])
         lengths = ends[chosen] - starts[chosen] + 1
         begins = np.cumsum(lengths) - lengths
-        tokens = token_pass(self._tokenizer, part)
+        tokens = pass_by_pieces(self._tokenizer, part)
         word = np.searchsorted(begins, tokens.starts, side="right") - 1
         shift = starts[chosen] - begins
         return TokenPass(tokens.ids, tokens.starts + shift[word], tokens.words)
