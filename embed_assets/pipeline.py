@@ -37,7 +37,7 @@ from embed_assets.tables.table import CheckpointKey, ShardState, ShardTable, Tab
 # Characters chunked in one call: enough for words to repeat, little enough that what is made
 # besides the chunks never stands in memory for a whole shard.
 _CHARS_PER_CALL = 2_000_000
-# One call's Python runs while the other's tokenizer does; more threads only wait for each other.
+# A third of the work is Python, of which only one thread runs at a time: more threads only wait.
 _CHUNKING_THREADS = min(3, os.cpu_count() or 1)
 
 # (doc_id, source, text) of some documents.
