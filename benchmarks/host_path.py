@@ -114,18 +114,18 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         plan = opened.plan()
         opened.chunker()  # Loading the tokenizer is not measured.
         encoder = NoEncoder(opened)
+        timed: dict[str, Callable[[str], stages.Outcome]] = {
+            "raw_corpus": lambda shard: stages.ingest_shard(shard, opened),
+            "chunks": lambda shard: stages.chunk_shard(shard, opened),
+            "embeddings": lambda shard: stages.embed_shard(shard, opened, lambda: encoder),
+            "quality_metrics": lambda shard: stages.measure_shard(shard, opened),
+        }
         seconds: dict[str, float] = {}
         n_chunks, cpu = 0, time.process_time()
         for shard in sorted(opened.pieces):
-            timed: dict[str, Callable[[], stages.Outcome]] = {
-                "raw_corpus": lambda: stages.ingest_shard(shard, opened),
-                "chunks": lambda: stages.chunk_shard(shard, opened),
-                "embeddings": lambda: stages.embed_shard(shard, opened, lambda: encoder),
-                "quality_metrics": lambda: stages.measure_shard(shard, opened),
-            }
             for stage, run in timed.items():
                 started = time.perf_counter()
-                outcome = run()
+                outcome = run(shard)
                 seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
                 n_chunks += outcome.n_rows if stage == "chunks" else 0
     total = sum(seconds.values())
@@ -177,7 +177,8 @@ class NoEncoder:
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """The same vector."""
-        return self.encode(None, np.zeros(1, dtype=np.int64))[0]
+        vector: NDArray[np.float32] = self.encode(None, np.zeros(1, dtype=np.int64))[0]
+        return vector
 
 
 if __name__ == "__main__":

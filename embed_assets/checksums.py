@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from embed_assets.errors import InputError
 
-# So few rows that what is hashed is still in the cache, and never stands in memory twice as a whole.
+# So few rows that what is hashed is still in the cache, and a shard never stands in memory twice.
 _ROWS_AT_ONCE = 2_048
 
 #: Columns that no row checksum covers: itself, and the two versions, one of which is made of it.
@@ -104,6 +104,6 @@ def _list_bytes(column: pl.Series) -> list[memoryview]:
     lengths = column.list.len().fill_null(0).to_numpy().astype(np.int64)
     numbers = column.explode(empty_as_null=False, keep_nulls=False).fill_null(0).to_numpy()
     little = np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("<"))
-    data = memoryview(little.view(np.uint8))
+    data = little.data.cast("B")
     ends = (np.cumsum(lengths) * numbers.itemsize).tolist()
     return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -26,7 +26,7 @@ def digest_of(parts: Iterable[str | int]) -> str:
 
 
 def digest_after(*head: str | int) -> Callable[..., str]:
-    """`digest` of the head and further parts, as a function of these: for many tails of one head."""
+    """`digest` of the head and further parts, as a function of the latter: for many of one head."""
     begun = hashlib.blake2b(b"".join(map(_framed, head)), digest_size=16)
 
     def finished(*tail: str | int) -> str:

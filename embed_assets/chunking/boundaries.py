@@ -114,7 +114,7 @@ def ends_sentence(
 def is_heading(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Where ATX headings begin: one to six # and a space (CommonMark 4.2)."""
     last = len(points) - 1
-    heading = points[np.minimum(starts, last)] == ord("#")
+    heading: NDArray[np.bool_] = points[np.minimum(starts, last)] == ord("#")
     # Few places have a #: the rest is done for these only.
     rows = np.flatnonzero(heading)
     heading[rows] = False

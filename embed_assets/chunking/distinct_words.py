@@ -276,7 +276,8 @@ def _gathered(table: _WordTable, occurrences: _Occurrences) -> list[DocumentToke
     taken, n_tokens = _taken(table.first, word)
     bounds = np.concatenate(([0], np.cumsum(n_tokens)))
     ids, words = table.ids[taken], table.words[taken]
-    starts = table.starts[taken] + np.repeat(occurrences.starts, n_tokens)
+    starts = np.repeat(occurrences.starts, n_tokens)
+    starts += table.starts[taken]
     levels = table.levels[taken]
     del taken
     opening = np.flatnonzero(table.opens[word])

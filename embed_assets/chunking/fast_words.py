@@ -121,8 +121,8 @@ class FastWords:
         return TokenPass(tokens.ids, tokens.starts + shift[word], tokens.words)
 
 
-def _open(tokenizer: "Tokenizer") -> Any:  # noqa: ANN401  a nanotoken.Tokenizer, where there is one
-    """nanotoken with the model's vocabulary; None where it is not installed or cannot do it."""
+def _open(tokenizer: "Tokenizer") -> Any:  # noqa: ANN401  it is not installed everywhere
+    """A nanotoken.Tokenizer for the model; None where it is not installed or cannot do it."""
     try:
         import nanotoken
     except ImportError:
