@@ -6,25 +6,25 @@ gathered from these: natural text repeats itself. No Python object per token or 
 """
 
 import re
-import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from embed_assets.chunking import boundaries
+from embed_assets.chunking.distinct_strings import (
+    begins_word,
+    character_offsets,
+    distinct_strings,
+    taken_ranges,
+)
 from embed_assets.chunking.document_tokens import (
     DocumentTokens,
     TokenPass,
     on_characters,
-    token_pass,
 )
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 #: Longest word, in bytes. Far below half a stretch of the ordinary pass, so that a text of such
 #: words has no stretch that tears one.
@@ -33,9 +33,6 @@ LONGEST_WORD = 8_192
 # Characters of a text taken at once: what is held beside the tokens is some ten bytes for each.
 _PIECE_CHARS = 2_000_000
 _WORD_END = re.compile(r"[ \t\n\r](?=[^ \t\n\r])")
-
-_PUNCTUATION = np.zeros(256, dtype=bool)
-_PUNCTUATION[[ord(c) for c in string.punctuation]] = True
 
 # Between words where they are tokenized: a blank that ends no line and makes no heading.
 _BETWEEN = "\t"
@@ -142,8 +139,8 @@ def _tokenize_group(tokenize: TokenizeWords, texts: Sequence[str]) -> list[Docum
         fitting = [text for text, too_long in zip(texts, overlong, strict=True) if not too_long]
         found = iter(_tokenize_group(tokenize, fitting))
         return [None if too_long else next(found) for too_long in overlong]
-    distinct, word = _distinct(data, starts)
-    characters = _character_offsets(data, starts[:-1])
+    distinct, word = distinct_strings(data, starts)
+    characters = character_offsets(data, starts[:-1])
     origins = np.cumsum([0, *map(len, texts[:-1])], dtype=np.int64)[: len(texts)]
     characters = characters - np.repeat(origins, np.diff(bounds))
     del data, starts
@@ -153,69 +150,9 @@ def _tokenize_group(tokenize: TokenizeWords, texts: Sequence[str]) -> list[Docum
 
 def _word_starts(data: NDArray[np.uint8], text_starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where words begin in UTF-8 text: behind blanks and where a text begins; and the end."""
-    begins = _begins_word(data)
+    begins = begins_word(data)
     begins[text_starts] = True
     return np.flatnonzero(begins)
-
-
-def _begins_word(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which bytes stand behind a blank or at the front; and the end, (n + 1,)."""
-    # Only these four are blank to every BERT; the others stay within words.
-    blank = (data == 0x20) | (data == 0x0A) | (data == 0x0D) | (data == 0x09)
-    begins = np.zeros(len(data) + 1, dtype=bool)
-    begins[1:-1] = blank[:-1] & ~blank[1:]
-    begins[[0, -1]] = True
-    return begins
-
-
-def _distinct(
-    data: NDArray[np.uint8], starts: NDArray[np.int64]
-) -> tuple[pl.Series, NDArray[np.int64]]:
-    """The distinct words (String), and which of them each word is (n,)."""
-    from arro3.core import Array, list_array
-
-    if len(starts) < 2:
-        return pl.Series("word", [], dtype=pl.String), np.empty(0, dtype=np.int64)
-    lists = list_array(Array.from_numpy(starts.astype(np.int32)), Array.from_numpy(data))
-    words = pl.DataFrame({"word": pl.Series(lists).cast(pl.Binary)}).with_row_index("row")
-    grouped = words.group_by("word").agg("row")
-    rows = grouped["row"].explode().to_numpy()
-    which = np.empty(len(rows), dtype=np.int64)
-    which[rows] = np.repeat(np.arange(grouped.height), grouped["row"].list.len().to_numpy())
-    return grouped["word"].cast(pl.String), which
-
-
-def pass_by_pieces(tokenizer: "Tokenizer", text: str) -> TokenPass:
-    """The bare tokens of a text, from those of its distinct pieces between blanks and punctuation.
-
-    Words are mostly other words with punctuation around them, which is a token by itself.
-    """
-    data = np.frombuffer(text.encode(), dtype=np.uint8)
-    # Punctuation beside anything but plain ASCII stays with it: accents and the like.
-    plain, mark = (data > 0x20) & (data < 0x7F), _PUNCTUATION[data]
-    begins = _begins_word(data)
-    begins[1:-1] |= plain[:-1] & plain[1:] & (mark[:-1] | mark[1:])
-    starts = np.flatnonzero(begins)
-    distinct, which = _distinct(data, starts)
-    lengths = distinct.str.len_chars().to_numpy().astype(np.int64) + 1
-    origins = np.cumsum(lengths) - lengths
-    tokens = token_pass(tokenizer, " ".join(distinct.to_list()))
-    first = np.searchsorted(np.maximum.accumulate(tokens.starts), np.append(origins, lengths.sum()))
-    taken, counts = _taken(first, which)
-    shift = _character_offsets(data, starts[:-1]) - origins[which]
-    return TokenPass(
-        tokens.ids[taken], tokens.starts[taken] + np.repeat(shift, counts), tokens.words[taken]
-    )
-
-
-def _taken(
-    first: NDArray[np.int64], which: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows first[i]:first[i + 1] of each i in `which`, one after the other, and how many each."""
-    counts = np.diff(first)[which]
-    ends = np.cumsum(counts)
-    shift = first[which] - (ends - counts)
-    return np.repeat(shift, counts) + np.arange(counts.sum()), counts
 
 
 def _overlong(starts: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -223,14 +160,6 @@ def _overlong(starts: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[n
     before = np.concatenate(([0], np.cumsum(np.diff(starts) > LONGEST_WORD)))
     found: NDArray[np.bool_] = before[bounds[1:]] > before[bounds[:-1]]
     return found
-
-
-def _character_offsets(data: NDArray[np.uint8], at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The characters before some bytes of UTF-8 text, each the first of its character."""
-    continued = (data & 0xC0) == 0x80
-    if not continued.any():
-        return at
-    return at - np.cumsum(continued, dtype=np.int32)[at]
 
 
 def _word_table(tokenize: TokenizeWords, distinct: pl.Series) -> _WordTable:
@@ -273,7 +202,7 @@ def _word_table(tokenize: TokenizeWords, distinct: pl.Series) -> _WordTable:
 def _gathered(table: _WordTable, occurrences: _Occurrences) -> list[DocumentTokens]:
     """Each text's tokens, from those of its words."""
     word = occurrences.word
-    taken, n_tokens = _taken(table.first, word)
+    taken, n_tokens = taken_ranges(table.first, word)
     bounds = np.concatenate(([0], np.cumsum(n_tokens)))
     ids, words = table.ids[taken], table.words[taken]
     starts = np.repeat(occurrences.starts, n_tokens)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.chunking.boundaries import code_points
-from embed_assets.chunking.distinct_words import pass_by_pieces
 from embed_assets.chunking.document_tokens import TokenPass, joined
+from embed_assets.chunking.word_pieces import pass_by_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embed_assets.chunking import distinct_words
-from embed_assets.chunking.distinct_words import pass_by_pieces, tokenize_by_words
+from embed_assets.chunking.distinct_words import tokenize_by_words
 from embed_assets.chunking.document_tokens import DocumentTokens, token_pass, tokenize
 from embed_assets.chunking.fast_words import FastWords
 from embed_assets.chunking.token_windows import TokenWindows
+from embed_assets.chunking.word_pieces import pass_by_pieces
 from embed_assets.embedding.tokenizer import load_tokenizer
 from embed_assets_tests.chunking.test_token_windows import HOSTILE
 from embed_assets_tests.tiny_models import TEXTS
