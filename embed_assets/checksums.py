@@ -1,13 +1,15 @@
 """Checksums that every row carries, and what is made of them: proof against silent damage."""
 
 import hashlib
-from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from embed_assets.errors import InputError
+
+# So few rows that what is hashed is still in the cache, and a shard never stands in memory twice.
+_ROWS_AT_ONCE = 2_048
 
 #: Columns that no row checksum covers: itself, and the two versions, one of which is made of it.
 UNCHECKED = frozenset({"checksum", "input_version", "content_version"})
@@ -21,18 +23,24 @@ def row_checksums(frame: pl.DataFrame) -> NDArray[np.int64]:
     bytes, then the little-endian numbers of its lists. A null counts as nothing, so a column that
     is added later changes no checksum. BLAKE2b-64 as a signed integer: Delta has no unsigned type.
     """
+    parts = [_digests(part) for part in frame.iter_slices(_ROWS_AT_ONCE)]
+    return np.frombuffer(b"".join(parts), dtype="<i8").astype(np.int64, copy=False)
+
+
+def _digests(frame: pl.DataFrame) -> bytes:
+    """The checksums of a frame's rows, 8 bytes each."""
     names = sorted(set(frame.columns) - UNCHECKED)
     lines = frame.select(
         pl.concat_str([_line(name, frame.schema[name]) for name in names], ignore_nulls=True)
     ).to_series()
     lists = [_list_bytes(frame[name]) for name in names if isinstance(frame.schema[name], pl.List)]
-    checksums = np.empty(frame.height, dtype="<i8")
-    for i, (line, *numbers) in enumerate(zip(lines.cast(pl.Binary), *lists, strict=True)):
+    digests = []
+    for line, *numbers in zip(lines.cast(pl.Binary).to_list(), *lists, strict=True):
         state = hashlib.blake2b(line, digest_size=8)
         for values in numbers:
             state.update(values)
-        checksums[i] = int.from_bytes(state.digest(), "little", signed=True)
-    return checksums
+        digests.append(state.digest())
+    return b"".join(digests)
 
 
 def rows_digest(checksums: NDArray[np.int64]) -> str:
@@ -91,11 +99,11 @@ def _line(name: str, dtype: pl.DataType) -> pl.Expr:
     return pl.format(f"{name}={{}}:{{}}\n", text.str.len_bytes(), text)
 
 
-def _list_bytes(column: pl.Series) -> Iterator[memoryview]:
+def _list_bytes(column: pl.Series) -> list[memoryview]:
     """The little-endian numbers of each list; none for a null."""
     lengths = column.list.len().fill_null(0).to_numpy().astype(np.int64)
     numbers = column.explode(empty_as_null=False, keep_nulls=False).fill_null(0).to_numpy()
-    data = memoryview(numbers.astype(numbers.dtype.newbyteorder("<"), copy=False).tobytes())
-    ends = np.cumsum(lengths) * numbers.itemsize
-    for start, end in zip((ends - lengths * numbers.itemsize).tolist(), ends.tolist(), strict=True):
-        yield data[start:end]
+    little = np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("<"))
+    data = little.data.cast("B")
+    ends = (np.cumsum(lengths) * numbers.itemsize).tolist()
+    return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -5,7 +5,7 @@ never meet. 128 bits: among 10^12 texts the chance of any two colliding is about
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 # Read files in pieces of 1 MiB: larger ones gain nothing once the disk cache is warm.
@@ -21,11 +21,26 @@ def digest_of(parts: Iterable[str | int]) -> str:
     """Hex digest (32 characters) of an iterable of parts in order."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
-        # "surrogatepass": a POSIX file name may hold bytes that are not UTF-8.
-        encoded = str(part).encode("utf-8", "surrogatepass")
-        state.update(len(encoded).to_bytes(8, "little"))
-        state.update(encoded)
+        state.update(_framed(part))
     return state.hexdigest()
+
+
+def digest_after(*head: str | int) -> Callable[..., str]:
+    """`digest` of the head and further parts, as a function of the latter: for many of one head."""
+    begun = hashlib.blake2b(b"".join(map(_framed, head)), digest_size=16)
+
+    def finished(*tail: str | int) -> str:
+        state = begun.copy()
+        state.update(b"".join(map(_framed, tail)))
+        return state.hexdigest()
+
+    return finished
+
+
+def _framed(part: str | int) -> bytes:
+    # "surrogatepass": a POSIX file name may hold bytes that are not UTF-8.
+    encoded = str(part).encode("utf-8", "surrogatepass")
+    return len(encoded).to_bytes(8, "little") + encoded
 
 
 def text_hash(text: str) -> str:

@@ -1,7 +1,7 @@
 """Rows of the tables from the objects of the stages: columns in, typed polars frames out. Pure."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from embed_assets.checksums import rows_digest, with_checksums
 from embed_assets.chunking.token_windows import Chunk
-from embed_assets.digests import digest, text_hash
-from embed_assets.rows import CHECKPOINTS, SHARD_TABLES
+from embed_assets.digests import digest_after, text_hash
+from embed_assets.rows import CHECKPOINTS, CHUNKS, SHARD_TABLES
 from embed_assets.sources.source import Document, Rejection
+
+# Chunks whose columns stand as Python objects at once: the rest are Arrow already.
+_CHUNKS_AT_ONCE = 4_096
+
+_ChunkedDocument = tuple[str, str, str, Sequence[Chunk]]
 
 
 def rejected_frame(shard: str, rejections: Sequence[Rejection], input_version: str) -> pl.DataFrame:
@@ -47,29 +52,60 @@ def chunks_frame(
     input_version: str,
 ) -> pl.DataFrame:
     """Rows of `chunks` from (doc_id, source, text, chunks) of each document."""
+    parts = [_chunk_rows(part) for part in _parts(documents)]
+    rows = pl.concat(parts) if parts else _chunk_rows([])
+    return _frame("chunks", shard, {name: rows[name] for name in rows.columns}, input_version)
+
+
+def _parts(documents: Iterable[_ChunkedDocument]) -> Iterator[list[_ChunkedDocument]]:
+    """The documents in groups of about _CHUNKS_AT_ONCE chunks."""
+    part: list[_ChunkedDocument] = []
+    n_chunks = 0
+    for document in documents:
+        part.append(document)
+        n_chunks += len(document[3])
+        if n_chunks >= _CHUNKS_AT_ONCE:
+            yield part
+            part, n_chunks = [], 0
+    if part:
+        yield part
+
+
+def _chunk_rows(documents: Sequence[_ChunkedDocument]) -> pl.DataFrame:
+    """The columns that chunks bring."""
     columns: dict[str, list[Any]] = {
         name: []
         for name in ("chunk_id", "doc_id", "chunk_index", "start", "end", "text", "text_hash")
     }
-    token_ids = []
+    token_ids: list[NDArray[np.int32]] = []
     for doc_id, source, text, chunks in documents:
-        for index, chunk in enumerate(chunks):
-            part = text[chunk.start : chunk.end]
-            part_hash = text_hash(part)
-            # The source too: two files may give their documents the same id.
-            columns["chunk_id"].append(digest(source, doc_id, chunk.start, part_hash))
-            columns["doc_id"].append(doc_id)
-            columns["chunk_index"].append(index)
-            columns["start"].append(chunk.start)
-            columns["end"].append(chunk.end)
-            columns["text"].append(part)
-            columns["text_hash"].append(part_hash)
-            token_ids.append(chunk.token_ids)
-    # The cast: polars makes a fixed-size Array of numpy arrays that happen to be equally long.
-    ids = pl.Series("token_ids", token_ids, dtype=pl.List(pl.Int32)).cast(pl.List(pl.Int32))
-    return _frame(
-        "chunks", shard, columns | {"n_tokens": ids.list.len(), "token_ids": ids}, input_version
-    )
+        parts = [text[chunk.start : chunk.end] for chunk in chunks]
+        hashes = [text_hash(part) for part in parts]
+        # The source too: two files may give their documents the same id.
+        chunk_id = digest_after(source, doc_id)
+        columns["chunk_id"] += [
+            chunk_id(chunk.start, part_hash)
+            for chunk, part_hash in zip(chunks, hashes, strict=True)
+        ]
+        columns["doc_id"] += [doc_id] * len(chunks)
+        columns["chunk_index"] += range(len(chunks))
+        columns["start"] += [chunk.start for chunk in chunks]
+        columns["end"] += [chunk.end for chunk in chunks]
+        columns["text"] += parts
+        columns["text_hash"] += hashes
+        token_ids += [chunk.token_ids for chunk in chunks]
+    frame = pl.DataFrame(columns, schema_overrides={k: CHUNKS[k] for k in columns})
+    ids = _lists("token_ids", token_ids)
+    return frame.with_columns(ids, n_tokens=ids.list.len().cast(pl.Int64))
+
+
+def _lists(name: str, rows: Sequence[NDArray[np.int32]]) -> pl.Series:
+    """A List(Int32) column of arrays, through one flat array: no Python object per number."""
+    from arro3.core import Array, list_array
+
+    flat = np.concatenate([np.empty(0, dtype=np.int32), *rows])
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return pl.Series(list_array(Array.from_numpy(offsets), Array.from_numpy(flat))).alias(name)
 
 
 def embeddings_frame(
@@ -120,13 +156,11 @@ def quality_metrics_frame(
 
 
 def _frame(table: str, shard: str, columns: Mapping[str, Any], input_version: str) -> pl.DataFrame:
-    kinds = {k: v for k, v in SHARD_TABLES[table].items() if k != "checksum"}
-    n_rows = len(next(iter(columns.values())))
+    kinds = SHARD_TABLES[table]
     constants = {"shard": shard, "input_version": input_version, "content_version": ""}
-    provided = {**{name: [value] * n_rows for name, value in constants.items()}, **columns}
-    frame = with_checksums(
-        pl.DataFrame({k: pl.Series(k, provided[k], dtype=kind) for k, kind in kinds.items()}),
-        SHARD_TABLES[table],
-    )
+    provided = pl.DataFrame(
+        {k: pl.Series(k, column, dtype=kinds[k]) for k, column in columns.items()}
+    ).with_columns(**{k: pl.lit(value) for k, value in constants.items()})
+    frame = with_checksums(provided, kinds)
     content_version = rows_digest(frame["checksum"].to_numpy())
     return frame.with_columns(content_version=pl.lit(content_version))

@@ -5,7 +5,10 @@ did not change writes nothing, so running again is always safe and cheap. No Dag
 """
 
 import json
+import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import polars as pl
@@ -21,9 +24,14 @@ from embed_assets.shard_vectors import OnTokens, encode_missing, publish_vectors
 from embed_assets.sources.source import Document, Rejection
 from embed_assets.tables.table import content_version, sound_rows
 
-# Characters tokenized in one call: enough to keep all cores busy, little enough that a shard's
-# token objects never stand in memory all at once.
-_CHARS_PER_CALL = 4_000_000
+# Characters chunked in one call: enough for words to repeat, little enough that what is made
+# besides the chunks never stands in memory for a whole shard.
+_CHARS_PER_CALL = 2_000_000
+# A third of the work is Python, of which only one thread runs at a time: more threads only wait.
+_CHUNKING_THREADS = min(3, os.cpu_count() or 1)
+
+# (doc_id, source, text) of some documents.
+_Group = list[tuple[str, str, str]]
 
 # What only the run that made the vectors knows, and quality_metrics keeps.
 _RUN_NUMBERS = ("tokens_per_second", "padding_waste", "seconds", "embedded_tokens", "reused_share")
@@ -143,23 +151,39 @@ def _ingest_numbers(n_documents: int, n_rejected: int) -> dict[str, float]:
 def _chunked(
     documents: pl.DataFrame, chunker: TokenWindows
 ) -> Iterator[tuple[str, str, str, list[Chunk]]]:
-    """(doc_id, source, text, chunks) of each document, tokenized in groups of bounded size."""
-    group: list[tuple[str, str, str]] = []
+    """(doc_id, source, text, chunks) of each document, in order.
+
+    Tokenized in groups of bounded size on a few threads, ahead of whoever makes rows of them:
+    nearly all of it is library code that lets other threads run.
+    """
+    with ThreadPoolExecutor(_CHUNKING_THREADS, "chunking") as pool:
+        ahead: deque[tuple[_Group, Future[list[list[Chunk]]]]] = deque()
+        for group in _groups(documents):
+            ahead.append((group, pool.submit(chunker.chunk, [text for _, _, text in group])))
+            if len(ahead) > _CHUNKING_THREADS:
+                yield from _with_chunks(*ahead.popleft())
+        while ahead:
+            yield from _with_chunks(*ahead.popleft())
+
+
+def _groups(documents: pl.DataFrame) -> Iterator[_Group]:
+    """(doc_id, source, text) of the documents, in groups of about _CHARS_PER_CALL characters."""
+    group: _Group = []
     n_chars = 0
     for row in documents.select("doc_id", "source", "text").iter_rows():
         group.append(row)
         n_chars += len(row[2])
         if n_chars >= _CHARS_PER_CALL:
-            yield from _chunked_group(group, chunker)
+            yield group
             group, n_chars = [], 0
-    yield from _chunked_group(group, chunker)
+    if group:
+        yield group
 
 
-def _chunked_group(
-    group: list[tuple[str, str, str]], chunker: TokenWindows
+def _with_chunks(
+    group: _Group, chunks: Future[list[list[Chunk]]]
 ) -> Iterator[tuple[str, str, str, list[Chunk]]]:
-    chunks = chunker.chunk([text for _, _, text in group])
-    for (doc_id, source, text), found in zip(group, chunks, strict=True):
+    for (doc_id, source, text), found in zip(group, chunks.result(), strict=True):
         yield doc_id, source, text, found
 
 

@@ -44,24 +44,28 @@ def cut_levels(
         return levels
     spaces = is_space(points)
     # For every character, the nearest non-blank one before it; -1 where there is none.
-    before = np.maximum.accumulate(np.where(spaces, -1, np.arange(len(points))))
-    previous = np.where(starts > 0, before[np.maximum(starts, 1) - 1], -1)
+    # int32: half the memory on a large document, and no text has two billion characters.
+    before = np.where(spaces, np.int32(-1), np.arange(len(points), dtype=np.int32))
+    np.maximum.accumulate(before, out=before)
+    previous = np.where(starts > 0, before[np.maximum(starts, 1) - 1], -1).astype(np.int64)
+    del before
     gap = starts - previous > 1
-    newlines = np.concatenate(([0], np.cumsum(_line_ends(points))))
+    newlines = line_ends_before(points)
     n_newlines = newlines[starts] - newlines[previous + 1]
+    del newlines
     at_start = previous < 0
 
-    ends_sentence = _ends_sentence(points, previous, gap)
+    ends = ends_sentence(points, previous, gap)
     ideographs = _is_ideograph(points)
     at = np.minimum(starts, len(points) - 1)
     beside_ideograph = ideographs[at] | (ideographs[previous] & ~at_start)
-    cut = (word_start | gap | ends_sentence | beside_ideograph) & on_new_character(starts)
+    cut = (word_start | gap | ends | beside_ideograph) & on_new_character(starts)
     levels[cut] = TOKEN
     levels[cut & (gap | at_start)] = WORD
     levels[cut & (n_newlines >= 1)] = LINE
-    levels[cut & ends_sentence] = SENTENCE
+    levels[cut & ends] = SENTENCE
     levels[cut & (n_newlines >= 2)] = PARAGRAPH
-    levels[cut & _is_heading(points, starts) & (at_start | (n_newlines >= 1))] = HEADING
+    levels[cut & is_heading(points, starts) & (at_start | (n_newlines >= 1))] = HEADING
     return levels
 
 
@@ -79,6 +83,13 @@ def _is_ideograph(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
     return found
 
 
+def line_ends_before(points: NDArray[np.uint32]) -> NDArray[np.int32]:
+    """How many line ends stand before each character and before the end, (n_chars + 1,)."""
+    before = np.zeros(len(points) + 1, dtype=np.int32)
+    np.cumsum(_line_ends(points), out=before[1:])
+    return before
+
+
 def _line_ends(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Line feeds, and carriage returns that stand alone (old Mac text)."""
     feeds = points == ord("\n")
@@ -88,9 +99,10 @@ def _line_ends(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
     return alone
 
 
-def _ends_sentence(
+def ends_sentence(
     points: NDArray[np.uint32], previous: NDArray[np.int64], gap: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
+    """Whether a sentence ends with the character at each place; `gap`: blank follows it."""
     last = points[np.maximum(previous, 0)]
     # A closing quote or bracket hides the full stop: look one further.
     closer = np.isin(last, _CLOSERS)
@@ -99,13 +111,16 @@ def _ends_sentence(
     return ends & (previous >= 0)
 
 
-def _is_heading(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """ATX headings: one to six # and a space (CommonMark 4.2)."""
-    hashes = np.ones(len(starts), dtype=bool)
-    heading = np.zeros(len(starts), dtype=bool)
+def is_heading(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Where ATX headings begin: one to six # and a space (CommonMark 4.2)."""
+    last = len(points) - 1
+    heading: NDArray[np.bool_] = points[np.minimum(starts, last)] == ord("#")
+    # Few places have a #: the rest is done for these only.
+    rows = np.flatnonzero(heading)
+    heading[rows] = False
     for width in range(1, 7):
-        at = np.minimum(starts + width - 1, len(points) - 1)
-        after = np.minimum(starts + width, len(points) - 1)
-        hashes &= points[at] == ord("#")
-        heading |= hashes & (points[after] == ord(" "))
+        at = starts[rows] + width
+        rows = rows[points[np.minimum(at - 1, last)] == ord("#")]
+        at = np.minimum(starts[rows] + width, last)
+        heading[rows] |= points[at] == ord(" ")
     return heading

@@ -1,7 +1,12 @@
-"""Tokenize whole documents in one pass: where every token is, and how good a cut there is."""
+"""Tokenize whole documents in one pass: where every token is, and how good a cut there is.
+
+Works for every tokenizer. What the tokenizers library returns takes hundreds of bytes a token, so
+it is turned into arrays a batch of stretches at a time.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from unicodedata import combining
 
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
 _MAX_STRETCH_CHARS = 32_768
 # Where a long text is cut into stretches, the best first.
 _BLANKS = ("\n", " ", "\r", "\t", "\u3000")
+# Characters tokenized in one call: enough to keep all cores busy.
+_CHARS_PER_CALL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +40,75 @@ class DocumentTokens:
     forced: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenPass:
+    """The bare tokens of a text, (n_tokens,) each: ids, character offsets as the tokenizer has
+    them, and which begin a word of the tokenizer.
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    words: NDArray[np.bool_]
+
+
+# Part of a text: its number, start, end, and whether its start tears a word.
+_Stretch = tuple[int, int, int, bool]
+
+
 def tokenize(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[DocumentTokens]:
     """The tokens of each text, without special tokens."""
-    stretches = [list(_stretches(text)) for text in texts]
-    # One call for all: the tokenizer spreads it over the cores.
-    encodings = iter(
-        tokenizer.encode_batch(
-            [
-                text[start:end]
-                for text, parts in zip(texts, stretches, strict=True)
-                for start, end, _ in parts
-            ],
-            add_special_tokens=False,
-        )
-    )
+    passes: list[list[TokenPass]] = [[] for _ in texts]
+    forced: list[list[int]] = [[] for _ in texts]
+    for batch in _batches(texts):
+        stretches = [texts[i][start:end] for i, start, end, _ in batch]
+        # One call for all: the tokenizer spreads it over the cores.
+        encodings = tokenizer.encode_batch(stretches, add_special_tokens=False)
+        for (i, start, _, torn), encoding in zip(batch, encodings, strict=True):
+            if torn:
+                forced[i].append(sum(len(done.ids) for done in passes[i]))
+            passes[i].append(_arrays(encoding, start))
+        del encodings
     return [
-        _join(text, parts, [next(encodings) for _ in parts])
-        for text, parts in zip(texts, stretches, strict=True)
+        _with_levels(text, joined(own), cuts)
+        for text, own, cuts in zip(texts, passes, forced, strict=True)
     ]
+
+
+def token_pass(tokenizer: "Tokenizer", text: str) -> TokenPass:
+    """The bare tokens of one text, without special tokens."""
+    parts = []
+    for batch in _batches([text]):
+        stretches = [text[start:end] for _, start, end, _ in batch]
+        encodings = tokenizer.encode_batch(stretches, add_special_tokens=False)
+        parts += [
+            _arrays(encoding, start)
+            for (_, start, _, _), encoding in zip(batch, encodings, strict=True)
+        ]
+    return joined(parts)
+
+
+def joined(parts: Sequence[TokenPass]) -> TokenPass:
+    """The tokens of the parts of a text, one after the other."""
+    return TokenPass(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.starts for part in parts]),
+        np.concatenate([part.words for part in parts]),
+    )
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[_Stretch]]:
+    """The stretches of all texts, in groups of about _CHARS_PER_CALL characters."""
+    batch: list[_Stretch] = []
+    n_chars = 0
+    for i, text in enumerate(texts):
+        for start, end, torn in _stretches(text):
+            batch.append((i, start, end, torn))
+            n_chars += end - start
+            if n_chars >= _CHARS_PER_CALL:
+                yield batch
+                batch, n_chars = [], 0
+    if batch:
+        yield batch
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
@@ -78,39 +136,34 @@ def _whole_character(text: str, low: int, high: int) -> int:
     return end if end > low else high
 
 
-def _join(
-    text: str, parts: Sequence[tuple[int, int, bool]], encodings: Sequence["Encoding"]
-) -> DocumentTokens:
-    """One document's tokens from the encodings of its parts."""
-    ids, starts, words, forced, n = [], [], [], [], 0
-    for (offset, _, is_forced), encoding in zip(parts, encodings, strict=True):
-        if is_forced:
-            forced.append(n)
-        ids.append(np.array(encoding.ids, dtype=np.int32))
-        spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-        starts.append(spans[:, 0] + offset)
-        word = np.array([-1 if w is None else w for w in encoding.word_ids], dtype=np.int64)
-        first = np.ones(len(word), dtype=bool)
-        first[1:] = (word[1:] != word[:-1]) | (word[1:] < 0)
-        words.append(first)
-        n += len(encoding.ids)
+def _arrays(encoding: "Encoding", offset: int) -> TokenPass:
+    """What the tokenizers library returns for a stretch at `offset`, as arrays."""
+    ids = np.array(encoding.ids, dtype=np.int32)
+    starts = np.fromiter(map(itemgetter(0), encoding.offsets), dtype=np.int64, count=len(ids))
+    # None: an added token that stands in the text, which is a word of its own.
+    word = np.array([-1 if w is None else w for w in encoding.word_ids], dtype=np.int64)
+    first = np.ones(len(word), dtype=bool)
+    first[1:] = (word[1:] != word[:-1]) | (word[1:] < 0)
+    return TokenPass(ids, starts + offset, first)
+
+
+def _with_levels(text: str, tokens: TokenPass, forced: Sequence[int]) -> DocumentTokens:
+    """A document's tokens, with what only the text tells: the levels of cuts."""
     points = code_points(text)
-    at = _on_characters(points, np.concatenate(starts))
-    word_start = np.concatenate(words) & on_new_character(at)
-    return DocumentTokens(
-        np.concatenate(ids),
-        at,
-        word_start,
-        cut_levels(points, at, word_start),
-        np.array([f for f in forced if 0 < f < n], dtype=np.int64),
-    )
+    at = on_characters(points, tokens.starts)
+    words = tokens.words & on_new_character(at)
+    cuts = np.array([f for f in forced if 0 < f < len(at)], dtype=np.int64)
+    return DocumentTokens(tokens.ids, at, words, cut_levels(points, at, words), cuts)
 
 
-def _on_characters(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def on_characters(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Token offsets moved off a leading blank, which byte-level BPE counts in."""
     if not len(points) or not len(starts):
         return starts
-    following = np.where(is_space(points), len(points), np.arange(len(points)))
+    spaces = is_space(points)
+    if not spaces[np.minimum(starts, len(points) - 1)].any():
+        return np.maximum.accumulate(starts)
+    following = np.where(spaces, len(points), np.arange(len(points), dtype=np.int32))
     following = np.minimum.accumulate(following[::-1])[::-1]
     moved = following[np.minimum(starts, len(points) - 1)]
     # Behind the last character there is only blank: stay.

@@ -10,13 +10,15 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.chunking.boundaries import INSIDE, TOKEN, code_points, is_space
+from embed_assets.chunking.boundaries import HEADING, INSIDE, TOKEN
+from embed_assets.chunking.distinct_words import tokenize_by_words
 from embed_assets.chunking.document_tokens import DocumentTokens, tokenize
+from embed_assets.chunking.fast_words import FastWords
 from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +58,11 @@ class TokenWindows:
         self._max_tokens = max_tokens
         self._overlap = overlap
         self._prompt = prompt
-        self._slices = _is_sliceable(tokenizer, prompt)
+        parts = json.loads(tokenizer.to_str())
+        self._slices = _is_sliceable(parts, prompt)
+        # Texts that hold one of the tokenizer's added tokens, such as "[SEP]", are no plain words.
+        self._added = [token["content"] for token in parts["added_tokens"]]
+        self._words = FastWords(tokenizer) if _knows_words(parts) else None
         self._prefix, self._suffix = _frame(tokenizer, prompt)
         self._room = max_tokens - len(self._prefix) - len(self._suffix)
         if self._room < 4 or overlap >= self._room:
@@ -68,32 +74,46 @@ class TokenWindows:
 
     def chunk(self, texts: Sequence[str]) -> list[list[Chunk]]:
         """The chunks of each text, in order. A blank text has none."""
-        documents = tokenize(self._tokenizer, texts)
+        words = self._words if self._slices else None
         windows = [
             list(self._windows(text, document))
-            for text, document in zip(texts, documents, strict=True)
+            for text, document in zip(texts, self._tokenized(texts, words), strict=True)
         ]
         if self._slices and not self._slicing_holds(texts, windows):
             log.warning(
                 "this tokenizer's pieces depend on context: tokenizing each chunk by itself"
             )
+            if words is not None:
+                # Words do not stand for themselves either: begin again, without them.
+                self._words = None
+                return self.chunk(texts)
             self._slices = False
             windows = [[(start, end, None) for start, end, _ in spans] for spans in windows]
         return self._completed(texts, windows)
 
+    def _tokenized(self, texts: Sequence[str], words: FastWords | None) -> list[DocumentTokens]:
+        """The tokens of each text: by its distinct words where that is the same, else in one go."""
+        if words is None:
+            return tokenize(self._tokenizer, texts)
+        plain = [i for i, text in enumerate(texts) if not any(a in text for a in self._added)]
+        by_words = dict(
+            zip(plain, tokenize_by_words(words, [texts[i] for i in plain]), strict=True)
+        )
+        others = [i for i in range(len(texts)) if by_words.get(i) is None]
+        in_one_go = tokenize(self._tokenizer, [texts[i] for i in others])
+        found = by_words | dict(zip(others, in_one_go, strict=True))
+        return [tokens for i in range(len(texts)) if (tokens := found[i]) is not None]
+
     def _windows(self, text: str, tokens: DocumentTokens) -> Iterator[_Window]:
         """Windows of one document; without ids where they must come from the chunk's own text."""
-        points = code_points(text)
-        filled = np.flatnonzero(~is_space(points))
         n = len(tokens.ids)
         for first, stop in self._spans(tokens):
             start = 0 if first == 0 else int(tokens.starts[first])
             end = len(text) if stop == n else int(tokens.starts[stop])
-            # Blank edges belong to no chunk; `filled` holds the positions of all other characters.
-            low, high = np.searchsorted(filled, (start, end))
-            if low == high:
+            # Blank edges belong to no chunk.
+            start, end = _stripped(text, start, end)
+            if start >= end:
                 continue
-            start, end = int(filled[low]), int(filled[high - 1]) + 1
             whole = first == 0 or tokens.words[first]
             whole = whole and (stop == n or tokens.words[stop])
             yield (
@@ -107,26 +127,25 @@ class TokenWindows:
         n, first, stop = len(tokens.ids), 0, 0
         if n == 0:
             yield 0, 0
+        # Searching bytes takes a fraction of what numpy takes for so short a range.
+        levels = tokens.levels.tobytes()
+        cuts = (tokens.levels >= TOKEN).tobytes() if self._overlap else b""
+        room = self._room - self._slack()
         while stop < n:
-            limit = first + self._room
             forced = _next(tokens.forced, first, n)
-            if forced <= limit:
-                stop = forced
-            else:
-                stop = _best_cut(tokens.levels, stop, limit - self._slack())
+            stop = forced if forced <= first + self._room else _best_cut(levels, stop, first + room)
             yield first, stop
-            first = stop if stop == forced else self._overlapped(tokens.levels, first, stop)
+            first = stop if stop == forced else self._overlapped(cuts, first, stop)
 
     def _slack(self) -> int:
         """Tokens to leave free where a chunk's own text can give a few more than were counted."""
         spare = self._room - self._overlap - 1
         return 0 if self._slices else min(1 + self._room // 32, spare)
 
-    def _overlapped(self, levels: NDArray[np.int8], first: int, stop: int) -> int:
+    def _overlapped(self, cuts: bytes, first: int, stop: int) -> int:
         """Where the next window begins: up to `overlap` tokens before `stop`, at a word."""
-        earliest = max(first + 1, stop - self._overlap)
-        words = np.flatnonzero(levels[earliest:stop] >= TOKEN)
-        return earliest + int(words[0]) if len(words) else stop
+        word = cuts.find(1, max(first + 1, stop - self._overlap), stop)
+        return word if word >= 0 else stop
 
     def _framed(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         return np.concatenate((self._prefix, ids, self._suffix))
@@ -159,7 +178,12 @@ class TokenWindows:
             for start, end, ids in spans
             if ids is not None
         ]
-        return all(np.array_equal(self._encode(text), ids) for text, ids in sliced[::_PROOF_EVERY])
+        proved = sliced[::_PROOF_EVERY]
+        own = self._tokenizer.encode_batch_fast([self._prompt + text for text, _ in proved])
+        return all(
+            np.array_equal(encoding.ids, ids)
+            for encoding, (_, ids) in zip(own, proved, strict=True)
+        )
 
     def _completed(
         self, texts: Sequence[str], windows: Sequence[list[_Window]]
@@ -177,7 +201,10 @@ class TokenWindows:
             document: list[Chunk] = []
             for start, end, ids in spans:
                 made = np.array(next(encodings).ids, dtype=np.int32) if ids is None else ids
-                document += self._fitting(text, start, end, made)
+                if len(made) <= self._max_tokens and len(made):
+                    document.append(Chunk(start, end, made))
+                else:
+                    document += self._fitting(text, start, end, made)
             chunks.append(_in_order(document))
         return chunks
 
@@ -191,9 +218,8 @@ def _in_order(chunks: list[Chunk]) -> list[Chunk]:
     return kept
 
 
-def _is_sliceable(tokenizer: "Tokenizer", prompt: str) -> bool:
+def _is_sliceable(parts: dict[str, Any], prompt: str) -> bool:
     """Whether tokens of a word never depend on what stands around it: BERT's WordPiece."""
-    parts = json.loads(tokenizer.to_str())
     kinds = {
         part: (parts[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")
     }
@@ -204,6 +230,15 @@ def _is_sliceable(tokenizer: "Tokenizer", prompt: str) -> bool:
     }
     # A prompt that ends otherwise could grow together with the first word.
     return kinds == bert and (not prompt or prompt[-1] == ":" or prompt[-1].isspace())
+
+
+def _knows_words(parts: dict[str, Any]) -> bool:
+    """Whether, on top of that, no token begins on a blank and none is made of several words."""
+    return (
+        _is_sliceable(parts, "")
+        and parts["normalizer"]["clean_text"]
+        and not any(token["normalized"] for token in parts["added_tokens"])
+    )
 
 
 def _frame(tokenizer: "Tokenizer", prompt: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -218,20 +253,20 @@ def _frame(tokenizer: "Tokenizer", prompt: str) -> tuple[NDArray[np.int32], NDAr
 
 def _next(forced: NDArray[np.int64], first: int, n: int) -> int:
     """The first forced cut after `first`, else the end."""
-    i = int(np.searchsorted(forced, first, side="right"))
+    i = int(np.searchsorted(forced, first, side="right")) if len(forced) else 0
     return int(forced[i]) if i < len(forced) else n
 
 
-def _best_cut(levels: NDArray[np.int8], covered: int, limit: int) -> int:
+def _best_cut(levels: bytes, covered: int, limit: int) -> int:
     """The last best boundary in the second half of (covered, limit]; any word in the first half;
     else `limit`, inside a word. `covered` is where the window before stopped. The second half
     only, so that windows stay well filled, and never far behind the one before.
     """
     for low in (covered + (limit - covered + 1) // 2, covered + 1):
-        window = levels[low : limit + 1][::-1]
-        best = int(window.argmax())
-        if window[best] > INSIDE:
-            return limit - best
+        for level in range(HEADING, INSIDE, -1):
+            found = levels.rfind(level, low, limit + 1)
+            if found >= 0:
+                return found
     return limit
 
 

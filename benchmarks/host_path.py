@@ -1,0 +1,193 @@
+"""Files to chunks to token ids to tables, with an encoder that costs nothing: the host's share.
+
+    python -m benchmarks.host_path --corpus folder [--shard-bytes 4MiB] [--copies 10]
+
+Each measurement is a process of its own, with the optional extra `fast` and without. `--copies`
+writes the corpus that many times over, no two texts alike, to see what memory does as it grows.
+Results go to `benchmarks/results/host-path.json`, one entry a corpus, size and shard size.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed_assets.embedding.device_answers import device_name
+from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.token_rows import TokenRows
+
+RESULTS = Path(__file__).parent / "results" / "host-path.json"
+Measurement = dict[str, Any]
+
+
+def main() -> None:
+    """Measure, print, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", required=True, help="folder of text")
+    parser.add_argument("--shard-bytes", default="64MiB")
+    parser.add_argument("--copies", type=int, default=1, help="how often the corpus is written")
+    parser.add_argument("--repeats", type=int, default=3, help="the median is reported")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus = Path(arguments.corpus)
+        if arguments.copies > 1:
+            corpus = write_copies(corpus, Path(scratch), arguments.copies)
+        # In turn, so that whatever else the machine does slows both alike.
+        runs = [
+            in_own_process(str(corpus.resolve()), arguments.shard_bytes, fast)
+            for _ in range(arguments.repeats)
+            for fast in (True, False)
+        ]
+    name = f"{Path(arguments.corpus).name} x{arguments.copies}, shards of {arguments.shard_bytes}"
+    entry = {
+        "hardware": f"{device_name('cpu')}, load {os.getloadavg()[0]:.1f}",
+        "versions": {p: version(p) for p in ("tokenizers", "nanotoken", "polars", "deltalake")},
+        "with fast": median([run for run in runs if run["fast"]]),
+        "without fast": median([run for run in runs if not run["fast"]]),
+    }
+    print(json.dumps({name: entry}, indent=1))
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(known | {name: entry}, indent=1) + "\n")
+    print(f"written to {RESULTS}", file=sys.stderr)
+
+
+def median(runs: list[Measurement]) -> Measurement:
+    """The run of the median speed."""
+    ordered = sorted(runs, key=lambda run: float(run["mb_per_second"]))
+    return ordered[len(ordered) // 2] | {
+        "all_mb_per_second": [run["mb_per_second"] for run in ordered],
+        "cpu_seconds_median": statistics.median(run["cpu_seconds"] for run in runs),
+    }
+
+
+def write_copies(corpus: Path, folder: Path, n_copies: int) -> Path:
+    """The files of a corpus several times over; each paragraph says which copy it is from."""
+    for i in range(n_copies):
+        for file in sorted(path for path in corpus.rglob("*") if path.is_file()):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            target = folder / "corpus" / f"copy-{i}" / file.relative_to(corpus)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text.replace("\n\n", f"\n\nCopy {i}. "), encoding="utf-8")
+    return folder / "corpus"
+
+
+def in_own_process(corpus: str, shard_bytes: str, fast: bool) -> Measurement:
+    """One measurement."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(corpus, shard_bytes, fast, sender))
+    process.start()
+    sender.close()
+    try:
+        result: Measurement = receiver.recv()
+    except EOFError:
+        raise SystemExit("the process that measures died; see its error above") from None
+    finally:
+        process.join()
+    return result
+
+
+def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> None:
+    if not fast:
+        # As if the extra were not installed.
+        sys.modules["nanotoken"] = None  # type: ignore[assignment]
+    from embed_assets import pipeline as stages
+    from embed_assets.opened_pipeline import OpenedPipeline
+    from embed_assets.outcome import Outcome
+    from embed_assets.settings import load_settings
+    from embed_assets.terminal import quiet_libraries
+
+    quiet_libraries()
+    with tempfile.TemporaryDirectory() as tables:
+        settings = {"corpus": corpus, "tables": tables, "shard_bytes": shard_bytes}
+        opened = OpenedPipeline(load_settings(settings))
+        plan = opened.plan()
+        opened.chunker()  # Loading the tokenizer is not measured.
+        encoder = NoEncoder(opened)
+        timed: dict[str, Callable[[str], Outcome]] = {
+            "raw_corpus": lambda shard: stages.ingest_shard(shard, opened),
+            "chunks": lambda shard: stages.chunk_shard(shard, opened),
+            "embeddings": lambda shard: stages.embed_shard(shard, opened, lambda: encoder),
+            "quality_metrics": lambda shard: stages.measure_shard(shard, opened),
+        }
+        seconds: dict[str, float] = {}
+        n_chunks, cpu = 0, time.process_time()
+        for shard in sorted(opened.pieces):
+            for stage, run in timed.items():
+                started = time.perf_counter()
+                outcome = run(shard)
+                seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
+                n_chunks += outcome.n_rows if stage == "chunks" else 0
+    total = sum(seconds.values())
+    sender.send(
+        {
+            "fast": fast,
+            "n_bytes": plan.n_bytes,
+            "n_shards": len(opened.pieces),
+            "n_chunks": n_chunks,
+            "seconds": {stage: round(spent, 2) for stage, spent in seconds.items()},
+            "cpu_seconds": round(time.process_time() - cpu, 2),
+            "mb_per_second": round(plan.n_bytes / 1e6 / total, 2),
+            "peak_memory_mb": round(peak_memory() / 1e6),
+        }
+    )
+
+
+def peak_memory() -> int:
+    """Bytes that this process held at most, without those of the one that started it."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = (x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+class NoEncoder:
+    """An Encoder that gives every text the same vector. Not zeros: those would be refused."""
+
+    device = "cpu"
+    precision = "fp32"
+    max_tokens_per_batch = 16_384
+
+    def __init__(self, opened: Any) -> None:  # noqa: ANN401  an OpenedPipeline
+        from embed_assets.embedding.tokenizer import load_tokenizer
+
+        self.dimension = int(opened.dimension)
+        self._vector = np.eye(1, self.dimension, dtype=np.float32)
+        self._tokenizer = load_tokenizer(opened.model.folder)
+
+    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
+        """Texts of similar length together."""
+        return plan_batches(lengths, max_tokens_per_batch)
+
+    def encode(
+        self, tokens: TokenRows, batches: Sequence[Batch]
+    ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
+        """The first unit vector for each row."""
+        for batch in batches:
+            yield batch, np.repeat(self._vector, len(batch.rows), axis=0)
+
+    def token_ids(self, text: str) -> list[int]:
+        """What the model's tokenizer makes of a text."""
+        return list(self._tokenizer.encode(text).ids)
+
+    def encode_query(self, text: str) -> NDArray[np.float32]:
+        """The same vector."""
+        return self._vector[0]
+
+
+if __name__ == "__main__":
+    main()
