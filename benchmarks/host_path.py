@@ -186,7 +186,8 @@ class NoEncoder:
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """The same vector."""
-        return self._vector[0]
+        vector: NDArray[np.float32] = self._vector[0]
+        return vector
 
 
 if __name__ == "__main__":
