@@ -137,9 +137,7 @@ def _by_varlen(
     elif query.shape[1] != key.shape[1]:
         groups = query.shape[1] // key.shape[1]
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    return varlen_attn(
-        query, key, value, boundaries, boundaries, max_length, max_length, **options
-    )
+    return varlen_attn(query, key, value, boundaries, boundaries, max_length, max_length, **options)
 
 
 def _one_by_one(
@@ -172,9 +170,7 @@ def _one_by_one(
     return out
 
 
-def _window_mask(
-    length: int, window: tuple[int, int], device: "torch.device"
-) -> "Tensor | None":
+def _window_mask(length: int, window: tuple[int, int], device: "torch.device") -> "Tensor | None":
     import torch
 
     if window == (-1, -1):

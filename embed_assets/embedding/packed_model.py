@@ -173,9 +173,7 @@ def _positions(boundaries: "Tensor", n_tokens: int) -> "Tensor":
     return (token - boundaries[text]).long() * (token < boundaries[-1])
 
 
-def _after_pad(
-    ids: "Tensor", positions: "Tensor", boundaries: "Tensor", pad_id: int
-) -> "Tensor":
+def _after_pad(ids: "Tensor", positions: "Tensor", boundaries: "Tensor", pad_id: int) -> "Tensor":
     """Position ids (tokens,) as RoBERTa counts: tokens that are not padding, from pad_id + 1.
 
     A text may hold the padding token's own text, hence its id; padding tokens are at `pad_id`.

@@ -43,18 +43,14 @@ def _lasttoken(hidden: "Tensor", boundaries: "Tensor", *_: object) -> "Tensor":
     return hidden[(boundaries[1:] - 1).clamp(min=0)].float()
 
 
-def _max(
-    hidden: "Tensor", boundaries: "Tensor", positions: "Tensor", n_skipped: int
-) -> "Tensor":
+def _max(hidden: "Tensor", boundaries: "Tensor", positions: "Tensor", n_skipped: int) -> "Tensor":
     values = hidden.float()
     if n_skipped:
         values = values.masked_fill((positions < n_skipped)[:, None], float("-inf"))
     return _segments(values, boundaries, "max")
 
 
-def _mean(
-    hidden: "Tensor", boundaries: "Tensor", positions: "Tensor", n_skipped: int
-) -> "Tensor":
+def _mean(hidden: "Tensor", boundaries: "Tensor", positions: "Tensor", n_skipped: int) -> "Tensor":
     return _sum(hidden, boundaries, positions, n_skipped) / _counts(boundaries, n_skipped)
 
 
@@ -74,9 +70,7 @@ def _weightedmean(
     return total / _segments(weights[:, None], boundaries, "sum").clamp(min=1e-9)
 
 
-def _sum(
-    hidden: "Tensor", boundaries: "Tensor", positions: "Tensor", n_skipped: int
-) -> "Tensor":
+def _sum(hidden: "Tensor", boundaries: "Tensor", positions: "Tensor", n_skipped: int) -> "Tensor":
     values = hidden.float()
     if n_skipped:
         values = values.masked_fill((positions < n_skipped)[:, None], 0.0)

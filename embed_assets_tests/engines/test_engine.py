@@ -1,0 +1,38 @@
+"""Which encoders there are for the devices at hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embed_assets.embedding.encoder import encode_all
+from embed_assets.embedding.torch_encoder import TorchEncoder
+from embed_assets.engines import engine
+from embed_assets.engines.worker_encoder import WorkerEncoder
+from embed_assets_tests.embedding.test_packed_families import cpu_settings, random_rows
+
+
+def test_a_cpu_has_one_encoder_in_this_process(tiny_bert: Path) -> None:
+    [encoder] = engine.open_encoders(cpu_settings(tiny_bert), "fp32")
+    assert isinstance(encoder, TorchEncoder)
+
+
+def test_of_several_gpus_each_has_a_process(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_n_gpus", lambda _: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8c")
+    settings = cpu_settings(tiny_bert)
+    tokens = random_rows(100)
+    expected, _ = encode_all(engine.load_encoder(settings, "fp32"), tokens, 512)
+    encoders = engine.open_encoders(settings, "fp32")
+    try:
+        assert [encoder.device for encoder in encoders] == ["cuda:0", "cuda:1"]
+        for encoder, gpu in zip(encoders, ["5", "GPU-8c"], strict=True):
+            assert isinstance(encoder, WorkerEncoder)
+            assert encoder._gpu == gpu
+            vectors, _ = encode_all(encoder, tokens, encoder.max_tokens_per_batch)
+            np.testing.assert_allclose(vectors, expected, atol=2e-6)
+    finally:
+        for encoder in encoders:
+            encoder.close()  # type: ignore[attr-defined]
