@@ -85,7 +85,7 @@ class _Graph:
         # A real batch, not zeros: the warm-up then takes every path that the batches take.
         self._inputs = inputs.clone()
         stream = torch.cuda.current_stream()
-        apart = torch.cuda.Stream()
+        apart = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         apart.wait_stream(stream)
         with torch.cuda.stream(apart):
             for _ in range(_WARM_UP_CALLS):

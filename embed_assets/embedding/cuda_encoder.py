@@ -49,7 +49,7 @@ class PackedEncoder:
         normalize: bool,
         compiled: bool = False,
     ) -> None:
-        """`padded` holds the same `transformer`. `compiled` hands the model to torch.compile."""
+        """`padded` holds the same `transformer`; `compiled` as in `new_cuda_encoder`."""
         self._padded = padded
         model: Callable[[Tensor, PackedShape], Tensor] = PackedModel.prepared(
             transformer, padded.dimension, normalize, padded.n_prompt_tokens_not_pooled
@@ -124,15 +124,22 @@ class PackedEncoder:
             torch.cuda.empty_cache()
 
 
-def new_cuda_encoder(settings: EncoderSettings, precision: str, model: Model) -> Encoder:
-    """A freshly loaded encoder, which nothing else holds: packed where the model allows it."""
+def new_cuda_encoder(
+    settings: EncoderSettings, precision: str, model: Model, *, compiled: bool = False
+) -> Encoder:
+    """A freshly loaded encoder, which nothing else holds: packed where the model allows it.
+
+    `compiled` hands the packed model to torch.compile, which takes minutes and a C compiler.
+    """
     transformer = load_transformer(model, resolve_device(settings.device), precision)
     padded = TorchEncoder(transformer, model, settings, precision)
     reason = why_not_packed(transformer)
     if reason is None and transformer.device.type == "cuda" and precision == "fp32":
         reason = "flash attention takes bf16 and fp16 only"
     if reason is None:
-        packed = PackedEncoder(padded, transformer, normalize=settings.normalize)
+        packed = PackedEncoder(
+            padded, transformer, normalize=settings.normalize, compiled=compiled
+        )
         reason = _difference(padded, packed)
         if reason is None:
             return packed

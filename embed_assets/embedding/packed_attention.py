@@ -7,6 +7,7 @@ serves packed batches and single queries.
 
 import inspect
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ def _by_varlen(
     elif query.shape[1] != key.shape[1]:
         groups = query.shape[1] // key.shape[1]
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    return varlen_attn(query, key, value, boundaries, boundaries, max_length, max_length, **options)
+    out = varlen_attn(query, key, value, boundaries, boundaries, max_length, max_length, **options)
+    assert not isinstance(out, tuple)  # It is one only where more was asked for.
+    return out
 
 
 def _one_by_one(
@@ -154,7 +157,7 @@ def _one_by_one(
 
     out = torch.zeros_like(query)
     ends = boundaries.tolist()
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         if start == end:
             continue
         # Heads first, as scaled_dot_product_attention wants them.

@@ -11,7 +11,6 @@ from embed_assets.embedding import packed_attention, packed_mpnet, packed_poolin
 from embed_assets.embedding.packing import PackedShape
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -52,7 +51,7 @@ def why_not_packed(transformer: "SentenceTransformer") -> str | None:
         return f"pooling {pooling.pooling_mode} is not known to run packed"
     if getattr(first, "modality_config", _PLAIN_TEXT).get("text") != _PLAIN_TEXT["text"]:
         return "the vectors are not taken from the last hidden state"
-    return _family_in_the_way(first.auto_model.config, transformer.device.type)
+    return _family_in_the_way(_network(transformer).config, transformer.device.type)
 
 
 _PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
@@ -73,6 +72,11 @@ def _family_in_the_way(config: Any, device_type: str) -> str | None:  # noqa: AN
     if has_windows and device_type == "cuda":
         return packed_attention.missing_for_windows()
     return None
+
+
+def _network(transformer: "SentenceTransformer") -> Any:  # noqa: ANN401
+    """The transformers model inside."""
+    return transformer[0].auto_model
 
 
 def _rope_types(parameters: Any) -> list[str]:  # noqa: ANN401  a dict, or a dict of them by layer
@@ -109,7 +113,7 @@ class PackedModel:
         `dimension` cuts vectors, `normalize` makes them unit after that; the first
         `n_prompt_tokens` of each text are not pooled.
         """
-        model = transformer[0].auto_model
+        model = _network(transformer)
         if model.config.model_type == "mpnet":
             packed_mpnet.prepare(model)
         else:
@@ -139,7 +143,7 @@ class PackedModel:
         self, ids: "Tensor", positions: "Tensor", boundaries: "Tensor", shape: PackedShape
     ) -> "Tensor":
         """Last hidden states (tokens, d)."""
-        model = self.transformer[0].auto_model
+        model = _network(self.transformer)
         if model.config.model_type in _AFTER_PAD:
             pad_id = model.embeddings.padding_idx
             position_ids = _after_pad(ids, positions, boundaries, pad_id)

@@ -103,7 +103,8 @@ def _bias_and_mask(encoder: Any, layout: _Layout, dtype: Any) -> "Tensor":  # no
     bucket = encoder.relative_position_bucket(place[None, :] - place[:, None])
     bias = encoder.relative_attention_bias(bucket).permute(2, 0, 1)[None].to(dtype)
     # Finite: a text that is not there must not become NaN, which reductions would spread.
-    return bias.masked_fill(~layout.is_token[:, None, None, :], torch.finfo(dtype).min)
+    masked: Tensor = bias.masked_fill(~layout.is_token[:, None, None, :], torch.finfo(dtype).min)
+    return masked
 
 
 def _attend(

@@ -4,7 +4,7 @@ Nothing here waits for the device or has a size that depends on the texts, so th
 a captured CUDA graph. No atomics either: the same batch gives the same bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _cls(hidden: "Tensor", boundaries: "Tensor", _: "Tensor", n_skipped: int) ->
     return hidden[first.clamp(max=len(hidden) - 1)].float()
 
 
-def _lasttoken(hidden: "Tensor", boundaries: "Tensor", *_: object) -> "Tensor":
+def _lasttoken(hidden: "Tensor", boundaries: "Tensor", _: "Tensor", __: int) -> "Tensor":
     return hidden[(boundaries[1:] - 1).clamp(min=0)].float()
 
 
@@ -88,7 +88,7 @@ def _segments(values: "Tensor", boundaries: "Tensor", reduce: str) -> "Tensor":
     return torch.segment_reduce(values, reduce, offsets=boundaries.long(), axis=0, unsafe=True)
 
 
-_POOLS = {
+_POOLS: "Mapping[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]]" = {
     "cls": _cls,
     "lasttoken": _lasttoken,
     "max": _max,

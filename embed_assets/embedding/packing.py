@@ -78,7 +78,7 @@ def _batch_tokens(n_tokens: int, n_texts: int, longest: int, budget: int) -> int
     if n_tokens > budget:
         return -(-n_tokens // _ALIGNMENT) * _ALIGNMENT
     for halvings in range(_MAX_HALVINGS, 0, -1):
-        size = -(-budget // 2**halvings)
+        size = -(-budget >> halvings)
         if size >= n_tokens and PackedShape.fitting(size, longest).n_texts >= n_texts:
             return size
     return budget

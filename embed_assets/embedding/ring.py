@@ -132,10 +132,8 @@ class _CudaSlots:
         self._streams: tuple[Any, Any] | None = None
 
     def __call__(self) -> "_CudaSlot":
-        import torch
-
         if self._streams is None:
-            self._streams = (torch.cuda.Stream(self._device), torch.cuda.Stream(self._device))
+            self._streams = (_stream(self._device), _stream(self._device))
         return _CudaSlot(self._device, *self._streams)
 
 
@@ -147,9 +145,9 @@ class _CudaSlot:
 
         self._device = device
         self._upload, self._download = upload, download
-        self._uploaded, self._computed = torch.cuda.Event(), torch.cuda.Event()
+        self._uploaded, self._computed = _event(), _event()
         # Blocking: the host sleeps while it waits, and leaves the core to whoever reads or writes.
-        self._done = torch.cuda.Event(blocking=True)
+        self._done = _event(blocking=True)
         self._host_in = _pinned(0, torch.int32)
         self._device_in = torch.empty(0, dtype=torch.int32, device=device)
         self._host_out = _pinned(0, torch.float32)
@@ -218,3 +216,15 @@ def _pinned(n_values: int, dtype: "torch.dtype") -> "Tensor":
     import torch
 
     return torch.empty(n_values, dtype=dtype, pin_memory=True)
+
+
+def _stream(device: "torch.device") -> Any:  # noqa: ANN401
+    import torch
+
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _event(*, blocking: bool = False) -> Any:  # noqa: ANN401
+    import torch
+
+    return torch.cuda.Event(blocking=blocking)  # type: ignore[no-untyped-call]

@@ -174,7 +174,8 @@ def test_what_cannot_run_packed_runs_in_padded_batches_and_says_why(
 
 def test_an_unknown_family_is_not_run_packed(tiny_model: Callable[[str], Path]) -> None:
     transformer = sentence_transformer(tiny_model("bert-mean"))
-    transformer[0].auto_model.config.model_type = "deberta-v2"
+    network: Any = transformer[0].auto_model
+    network.config.model_type = "deberta-v2"
     assert why_not_packed(transformer) == "family 'deberta-v2' is not known to run packed"
 
 

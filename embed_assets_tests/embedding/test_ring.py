@@ -66,8 +66,8 @@ def full(number: int) -> Job:
 
 def test_out_of_memory_names_the_batch_and_loses_none_before_it(ring: Ring) -> None:
     jobs = [doubled(0), doubled(1), full(2), doubled(3)]
-    done = []
-    with pytest.raises(DeviceOutOfMemory, match="^DefaultCPUAllocator: can't allocate") as error:
+    done: list[int] = []
+    with pytest.raises(DeviceOutOfMemory, match=r"^DefaultCPUAllocator: can't allocate") as error:
         done.extend(int(batch.rows[0]) for batch, _ in ring.run(jobs))
     assert error.value.batch is jobs[2].batch
     assert error.value.__context__ is None

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import encode_all
 from embed_assets.embedding.torch_encoder import TorchEncoder
 from embed_assets.engines import engine
@@ -24,7 +25,7 @@ def test_of_several_gpus_each_has_a_process(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8c")
     settings = cpu_settings(tiny_bert)
     tokens = random_rows(100)
-    expected, _ = encode_all(engine.load_encoder(settings, "fp32"), tokens, 512)
+    expected, _ = encode_all(load_encoder(settings, "fp32"), tokens, 512)
     encoders = engine.open_encoders(settings, "fp32")
     try:
         assert [encoder.device for encoder in encoders] == ["cuda:0", "cuda:1"]
