@@ -137,9 +137,7 @@ def new_cuda_encoder(
     if reason is None and transformer.device.type == "cuda" and precision == "fp32":
         reason = "flash attention takes bf16 and fp16 only"
     if reason is None:
-        packed = PackedEncoder(
-            padded, transformer, normalize=settings.normalize, compiled=compiled
-        )
+        packed = PackedEncoder(padded, transformer, normalize=settings.normalize, compiled=compiled)
         reason = _difference(padded, packed)
         if reason is None:
             return packed
