@@ -264,7 +264,6 @@ def _timed_event() -> Any:  # noqa: ANN401
 def _idle_share(encoder: Encoder, tokens: TokenRows) -> float | None:
     """Share of the wall time of a run in which no kernel ran. None without a GPU."""
     import torch
-    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     if not encoder.device.startswith("cuda"):
@@ -277,7 +276,7 @@ def _idle_share(encoder: Encoder, tokens: TokenRows) -> float | None:
     spans = [
         (event.time_range.start, event.time_range.end)
         for event in profiler.events() or ()
-        if event.device_type == DeviceType.CUDA and not event.name.startswith(("Memcpy", "Memset"))
+        if event.device_type.name == "CUDA" and not event.name.startswith(("Memcpy", "Memset"))
     ]
     return max(0.0, 1 - covered(spans) / (seconds * 1e6))
 

@@ -103,8 +103,11 @@ def dense(query: Any, key: Any, value: Any, boundaries: Any, scaling: float, win
     ahead = token[None, :] - token[:, None]
     left, right = (len(query) if side < 0 else side for side in window)
     allowed = (text[None, :] == text[:, None]) & (ahead >= -left) & (ahead <= right)
+    query, key, value = (states.transpose(0, 1)[None] for states in (query, key, value))
     out = torch.nn.functional.scaled_dot_product_attention(
-        *(states.transpose(0, 1)[None] for states in (query, key, value)),
+        query,
+        key,
+        value,
         attn_mask=allowed,
         scale=scaling,
         enable_gqa=True,
@@ -120,7 +123,7 @@ def test_a_forward_pass_never_waits_for_the_device(
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Watched(TorchDispatchMode):
+    class Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(
             self,
             func: Any,
@@ -144,6 +147,6 @@ def test_a_forward_pass_never_waits_for_the_device(
     with torch.inference_mode():
         expected = model(torch.from_numpy(inputs), shape)[: len(tokens)]
         monkeypatch.setattr(packed_attention, "_one_by_one", dense)
-        with Watched():
+        with Watched():  # type: ignore[no-untyped-call]
             vectors = model(torch.from_numpy(inputs), shape)
     torch.testing.assert_close(vectors[: len(tokens)], expected, atol=1e-5, rtol=1e-4)
