@@ -4,7 +4,7 @@ What cannot run packed runs in length buckets by `TorchEncoder`, and a line in t
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ class PackedEncoder:
 
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
         """Each batch with its vectors (len(batch.rows), dimension), several under way at once."""
         lengths = tokens.lengths
         try:

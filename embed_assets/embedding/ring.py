@@ -5,7 +5,7 @@ the oldest batch alone, when all slots are taken; nothing ever waits for the who
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class Ring:
         self._slots: list[_HostSlot | _CudaSlot] = []
         self._is_running = False
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
         """Each batch with its vectors float32 (n_vectors, d), in order, as they are done.
 
         Raises DeviceOutOfMemory with the first batch that did not fit, after those before it.

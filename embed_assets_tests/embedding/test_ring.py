@@ -90,6 +90,6 @@ def test_a_run_that_is_left_half_way_does_not_disturb_the_next(ring: Ring) -> No
     next(first)
     with pytest.raises(RuntimeError, match="still runs other batches"):
         next(ring.run([doubled(1)]))
-    first.close()  # type: ignore[attr-defined]
+    first.close()
     [(_, vectors)] = ring.run([doubled(7)])
     assert (vectors == 14).all()

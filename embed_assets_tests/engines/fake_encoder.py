@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class FakeEncoder:
 
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
         for batch in batches:
             ids = tokens.flat[tokens.offsets[batch.rows]]
             self._obey(set(ids.tolist()), batch)

@@ -144,7 +144,7 @@ def test_a_run_left_half_way_ends_the_worker(start: Start) -> None:
     next(results)
     with pytest.raises(RuntimeError, match="is busy with another call"):
         worker.encode_query("hare")
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     wait_until_gone(first)
     assert encode_all(worker, texts(5), 8)[0][0, 0] == 5
 
