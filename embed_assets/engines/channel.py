@@ -3,6 +3,7 @@
 import pickle
 import socket
 import struct
+from contextlib import suppress
 from typing import Any
 
 _LENGTH = struct.Struct("<Q")
@@ -11,7 +12,7 @@ _BUFFER_BYTES = 4 << 20
 
 
 class Channel:
-    """One end of a socket pair. EOFError where the other end is gone, at once."""
+    """One end of a socket pair. EOFError, at once, where either end is closed."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
@@ -28,7 +29,7 @@ class Channel:
             self._end.sendall(_LENGTH.pack(len(parts)) + sizes)
             for part in parts:
                 self._end.sendall(part)
-        except ConnectionError as error:
+        except OSError as error:
             raise EOFError("the other process is gone") from error
 
     def receive(self) -> Any:  # noqa: ANN401
@@ -39,7 +40,9 @@ class Channel:
         return pickle.loads(pickled, buffers=buffers)
 
     def close(self) -> None:
-        """The other end then reads EOFError."""
+        """Both ends then read EOFError, also where another thread waits for a message."""
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
         self._end.close()
 
     def _read(self, n_bytes: int) -> bytearray:
@@ -48,7 +51,7 @@ class Channel:
         while rest:
             try:
                 n_read = self._end.recv_into(rest)
-            except ConnectionError as error:
+            except OSError as error:
                 raise EOFError("the other process is gone") from error
             if n_read == 0:
                 raise EOFError("the other process is gone")

@@ -1,6 +1,7 @@
 """Where encoders run: in this process, or in one process per GPU."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ def open_encoders(settings: EncoderSettings, precision: str) -> "list[Encoder]":
     """One encoder for each device that the settings may use, for shards to be shared among.
 
     On a CPU or a single GPU it is the warm one of this process. Of several GPUs each gets a
-    process of its own with its own model; their WorkerEncoders are to be closed.
+    process of its own with its own model. `close_encoders` ends those processes.
     """
     n_gpus = _n_gpus(settings.device)
     if n_gpus < 2:
@@ -27,6 +28,13 @@ def open_encoders(settings: EncoderSettings, precision: str) -> "list[Encoder]":
         WorkerEncoder(_Factory(settings, precision), f"cuda:{index}", _visible_gpu(index))
         for index in range(n_gpus)
     ]
+
+
+def close_encoders(encoders: "Sequence[Encoder]") -> None:
+    """End the processes among these; the warm encoder of this process stays."""
+    for encoder in encoders:
+        if isinstance(encoder, WorkerEncoder):
+            encoder.close()
 
 
 @dataclass(frozen=True)

@@ -35,5 +35,5 @@ def test_of_several_gpus_each_has_a_process(
             vectors, _ = encode_all(encoder, tokens, encoder.max_tokens_per_batch)
             np.testing.assert_allclose(vectors, expected, atol=2e-6)
     finally:
-        for encoder in encoders:
-            encoder.close()  # type: ignore[attr-defined]
+        engine.close_encoders(encoders)
+    assert not any(encoder._worker for encoder in encoders if isinstance(encoder, WorkerEncoder))

@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import psutil
@@ -147,6 +150,53 @@ def test_a_run_left_half_way_ends_the_worker(start: Start) -> None:
     results.close()
     wait_until_gone(first)
     assert encode_all(worker, texts(5), 8)[0][0, 0] == 5
+
+
+def test_of_a_queue_of_shards_only_the_dead_workers_own_one_fails(start: Start) -> None:
+    shards = {f"shard-{i}": texts(i, i + 1, DIE if i == 3 else 7) for i in range(10)}
+    waiting = deque(shards)
+    done: dict[str, float] = {}
+    failed: dict[str, str] = {}
+
+    def walk(worker: WorkerEncoder) -> None:
+        while waiting:
+            with suppress(IndexError):
+                key = waiting.popleft()
+                try:
+                    done[key] = float(encode_all(worker, shards[key], 8)[0][0, 0])
+                except WorkerDied as error:
+                    failed[key] = str(error)
+
+    threads = [Thread(target=walk, args=(start(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [*failed] == ["shard-3"]
+    assert "died by SIGKILL while it embedded 3 texts" in failed["shard-3"]
+    assert done == {f"shard-{i}": float(i) for i in range(10) if i != 3}
+
+
+def test_closing_frees_a_thread_that_waits_for_the_worker(start: Start) -> None:
+    worker = start()
+    raised: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            list(worker.encode(tokens, batches))
+        except RuntimeError as error:
+            raised.append(error)
+
+    tokens = texts(WAIT)
+    batches = worker.plan(tokens.lengths, 8)
+    thread = Thread(target=wait)
+    thread.start()
+    while not worker._lock.locked():
+        time.sleep(0.01)
+    worker.close()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert isinstance(raised[0], WorkerDied)
 
 
 def test_a_closed_worker_is_gone(start: Start) -> None:
