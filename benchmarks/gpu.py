@@ -9,12 +9,11 @@ path with a model that means nothing.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +31,7 @@ from benchmarks.gpu_models import (
     save_model,
     text_lengths,
 )
+from benchmarks.gpu_results import Result, Row, line, table
 from embed_assets.embedding.cuda_encoder import new_cuda_encoder
 from embed_assets.embedding.encoder import Encoder, encode_all
 from embed_assets.embedding.model import open_model
@@ -63,42 +63,6 @@ class Settings:
     precision: str = "bf16"
 
 
-@dataclass
-class Row:
-    """One shape with one kind of texts. Memory is what torch held of the device at most."""
-
-    shape: str
-    length: str
-    encoder: str
-    n_tokens: int
-    tokens_per_second: float
-    peer_tokens_per_second: float
-    peer_batch_size: int
-    share_of_peak: float | None
-    idle_share: float | None
-    peak_memory_bytes: int | None
-    padding_waste: float
-    lowest_cosine_to_fp32: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast as the peer."""
-        return self.tokens_per_second / self.peer_tokens_per_second
-
-
-@dataclass
-class Result:
-    """A run on one chip."""
-
-    chip: str
-    date: str
-    precision: str
-    compiled: bool
-    peak_tflops: float | None
-    versions: dict[str, str]
-    rows: list[Row] = field(default_factory=list)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the result. The exit code."""
     import torch
@@ -124,12 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for length in options.lengths:
                 row = _measured(name, shapes[name], length, Path(folder) / "model", options, result)
                 result.rows.append(row)
-                print(_line(row), file=sys.stderr)
-    options.results.mkdir(parents=True, exist_ok=True)
-    target = options.results / f"{options.name}.json"
-    rows = [asdict(row) | {"ratio": row.ratio} for row in result.rows]
-    target.write_text(json.dumps(asdict(result) | {"rows": rows}, indent=1) + "\n")
-    target.with_suffix(".md").write_text(table(result))
+                print(line(row), file=sys.stderr)
+                # Each time: an error in a later row does not cost the earlier ones.
+                result.write(options.results, options.name)
     print(table(result))
     return 0
 
@@ -157,6 +118,7 @@ def _measured(
     options: argparse.Namespace,
     result: Result,
 ) -> Row:
+    _empty_cache()
     # Large models get fewer tokens, so that each takes about as long.
     scale = min(1.0, SHAPES["MiniLM-L6"].hidden / shape.hidden)
     lengths = text_lengths(length, int(options.tokens * scale), shape.max_tokens)
@@ -309,43 +271,6 @@ def _empty_cache() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-
-
-_HEAD = (
-    "| model | tokens per text | tok/s | encode fp16 tok/s (batch) | ratio | share of peak | idle "
-    "| memory | fill | cosine to fp32 |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | "
-    "--- |\n"
-)
-
-
-def table(result: Result) -> str:
-    """The run as Markdown: where, when, and a line per row."""
-    versions = ", ".join(f"{name} {number}" for name, number in result.versions.items())
-    peak = f"; matrix peak {result.peak_tflops:.0f} TFLOP/s" if result.peak_tflops else ""
-    compiled = ", compiled" if result.compiled else ""
-    head = f"{result.chip}, {result.date}, {result.precision}{compiled}, {versions}{peak}\n\n"
-    return head + _HEAD + "".join(f"{_line(row)}\n" for row in result.rows)
-
-
-def _line(row: Row) -> str:
-    memory = None if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**30:.1f} GiB"
-    cells = [
-        row.shape + ("" if row.encoder == "PackedEncoder" else f" ({row.encoder})"),
-        row.length,
-        f"{row.tokens_per_second:,.0f}",
-        f"{row.peer_tokens_per_second:,.0f} ({row.peer_batch_size})",
-        f"{row.ratio:.2f}",
-        _percent(row.share_of_peak),
-        _percent(row.idle_share),
-        memory or "-",
-        _percent(row.padding_waste),
-        f"{row.lowest_cosine_to_fp32:.6f}",
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}%"
 
 
 if __name__ == "__main__":
