@@ -57,8 +57,10 @@ class CapturedGraphs:
         try:
             graph = _Graph(self._forward, inputs, shape, self._pool)
         except RuntimeError as error:
-            if out_of_memory_reason(error) is not None:
-                raise
+            # Ending a capture that ran out of memory fails, too, and hides why.
+            for failure in (error, error.__context__):
+                if isinstance(failure, RuntimeError) and out_of_memory_reason(failure) is not None:
+                    raise failure from None
             self._can_capture = False
             log.warning(
                 "the model cannot run as a captured CUDA graph and runs without, slower for small "

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -76,6 +77,69 @@ def test_a_single_text_that_does_not_fit_is_an_input_error(
     monkeypatch.setattr(packed, "_graphs", FullAbove(packed._graphs, 32))
     with pytest.raises(InputError, match="a single text of 64 tokens does not fit on cpu"):
         encode_all(packed, random_rows(100), 100)
+
+
+class FakeCapture:
+    """`torch.cuda.graph` on a machine without one: its end fails when the body did."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.fixture
+def fake_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = MagicMock()
+    monkeypatch.setattr("torch.cuda.graph", FakeCapture)
+    for name in ("CUDAGraph", "Stream", "current_stream", "graph_pool_handle", "stream"):
+        monkeypatch.setattr(f"torch.cuda.{name}", stream)
+
+
+SHAPE = PackedShape(2, 1, 16)
+
+
+@pytest.mark.usefixtures("fake_graphs")
+def test_a_pass_that_cannot_be_captured_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    import torch
+
+    calls = 0
+
+    def forward(inputs: Any, _: PackedShape) -> Any:  # noqa: ANN401
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # After two to warm up.
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return 2 * inputs
+
+    graphs = CapturedGraphs(forward)
+    inputs = torch.arange(4, dtype=torch.int32)
+    assert graphs._captured(inputs, SHAPE) is None
+    assert "cannot run as a captured CUDA graph" in caplog.text
+    assert graphs.n_graphs == 0
+    assert not graphs._can_capture
+
+
+@pytest.mark.usefixtures("fake_graphs")
+def test_out_of_memory_while_capturing_is_out_of_memory() -> None:
+    import torch
+
+    calls = 0
+
+    def forward(inputs: Any, _: PackedShape) -> Any:  # noqa: ANN401
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return 2 * inputs
+
+    graphs = CapturedGraphs(forward)
+    with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
+        graphs._captured(torch.arange(4, dtype=torch.int32), SHAPE)
+    assert graphs._can_capture
 
 
 @pytest.mark.slow

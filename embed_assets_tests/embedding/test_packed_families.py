@@ -179,6 +179,19 @@ def test_an_unknown_family_is_not_run_packed(tiny_model: Callable[[str], Path]) 
     assert why_not_packed(transformer) == "family 'deberta-v2' is not known to run packed"
 
 
+def test_a_model_whose_packed_pass_fails_runs_in_padded_batches(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unsupported(*_: Any) -> Any:  # noqa: ANN401
+        raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+
+    monkeypatch.setattr("embed_assets.embedding.packed_attention._one_by_one", unsupported)
+    settings = cpu_settings(tiny_bert)
+    encoder = new_cuda_encoder(settings, "fp32", open_model(settings))
+    assert isinstance(encoder, TorchEncoder)
+    assert "failed on probe texts with RuntimeError: FlashAttention only supports" in caplog.text
+
+
 def test_a_wrong_position_is_noticed_at_load(
     tiny_model: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
