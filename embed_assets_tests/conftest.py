@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from embed_assets_tests.tiny_models import FAMILIES, bert_model
+from embed_assets_tests.tiny_models import PACKED_FAMILIES, bert_model
 
 
 @pytest.fixture(scope="session")
@@ -21,5 +21,14 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family named in `tiny_models.FAMILIES`. Not to be written to."""
-    return cache(lambda name: FAMILIES[name](tmp_path_factory.mktemp("models") / name))
+    """The folder of a family named in `tiny_models.PACKED_FAMILIES`. Not to be written to."""
+    return cache(lambda name: PACKED_FAMILIES[name](tmp_path_factory.mktemp("models") / name))
+
+
+@pytest.fixture
+def cuda() -> None:
+    """Skips the test, visibly, where there is no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")

@@ -241,6 +241,83 @@ def qwen_model(folder: Path) -> Path:
     return _saved(folder, Qwen3Model, config, tokenizer, pooling="lasttoken")
 
 
+def distilbert_model(folder: Path) -> Path:
+    """DistilBERT: BERT without token types and with names of its own for sizes."""
+    from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
+
+    vocabulary = [*_WORDS, *_wordpieces()]
+    config = DistilBertConfig(
+        vocab_size=len(vocabulary),
+        dim=32,
+        n_layers=2,
+        n_heads=2,
+        hidden_dim=64,
+        initializer_range=_SIZES["initializer_range"],
+        max_position_embeddings=64,
+    )
+    tokenizer = BertTokenizer(vocab=_numbered(vocabulary), model_max_length=64)
+    return _saved(folder, DistilBertModel, config, tokenizer)
+
+
+def _wordpiece_model(folder: Path, architecture: str, **options: Any) -> Path:  # noqa: ANN401
+    """Another family with BERT's tokenizer."""
+    import transformers
+
+    vocabulary = [*_WORDS, *_wordpieces()]
+    config = getattr(transformers, f"{architecture}Config")(
+        **_SIZES | {"vocab_size": len(vocabulary), "max_position_embeddings": 64} | options
+    )
+    tokenizer = transformers.BertTokenizer(vocab=_numbered(vocabulary), model_max_length=64)
+    return _saved(folder, getattr(transformers, f"{architecture}Model"), config, tokenizer)
+
+
+def modernbert_model(folder: Path) -> Path:
+    """ModernBERT: rotary positions; a global layer, then two that see 4 tokens to each side."""
+    return _wordpiece_model(
+        folder,
+        "ModernBert",
+        num_hidden_layers=3,
+        local_attention=8,
+        pad_token_id=0,
+        bos_token_id=2,
+        cls_token_id=2,
+        eos_token_id=3,
+        sep_token_id=3,
+        initializer_cutoff_factor=2.0,
+    )
+
+
+def mistral_model(folder: Path) -> Path:
+    """A decoder whose tokens see the seven before them, with fewer heads for keys than queries."""
+    return _wordpiece_model(
+        folder, "Mistral", num_key_value_heads=1, head_dim=16, sliding_window=8, pad_token_id=0
+    )
+
+
+#: Families that run packed on a GPU, each compared with padded batches.
+PACKED_FAMILIES: dict[str, Callable[[Path], Path]] = FAMILIES | {
+    "camembert": lambda folder: _wordpiece_model(
+        folder, "Camembert", max_position_embeddings=66, pad_token_id=1
+    ),
+    "distilbert": distilbert_model,
+    "electra": lambda folder: _wordpiece_model(folder, "Electra", embedding_size=16),
+    "eurobert": lambda folder: _wordpiece_model(
+        folder,
+        "EuroBert",
+        num_key_value_heads=2,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        mask_token_id=4,
+    ),
+    "llama": lambda folder: _wordpiece_model(folder, "Llama", num_key_value_heads=1),
+    "mistral": mistral_model,
+    "modernbert": modernbert_model,
+    "nomic-bert": lambda folder: _wordpiece_model(folder, "NomicBert", head_dim=16),
+    "qwen2": lambda folder: _wordpiece_model(folder, "Qwen2", num_key_value_heads=1),
+}
+
+
 def add_dense(folder: Path) -> None:
     """Put a Dense layer to 12 dimensions behind the model."""
     from sentence_transformers.sentence_transformer.modules import Dense

@@ -59,10 +59,12 @@ def device_name(device: str) -> str:
 
 def answer_key(encoder: Encoder, model: Model) -> str:
     """What a speed depends on: the model, how it runs, the chip and torch's version."""
+    # A worker process hides which class runs on its GPU; there is one for GPUs.
+    backend = "cuda" if encoder.device.startswith("cuda") else type(encoder).__name__
     return " ".join(
         (
             model.content_version,
-            type(encoder).__name__,
+            backend,
             encoder.precision,
             device_name(encoder.device),
             f"torch {version('torch')}",

@@ -72,6 +72,11 @@ class TorchEncoder:
         """The settings' token budget, or this device's default."""
         return self._max_tokens_per_batch
 
+    @property
+    def n_prompt_tokens_not_pooled(self) -> int:
+        """How many tokens at the start of each document pooling leaves out."""
+        return self._prompt_length or 0
+
     def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
         """Texts of similar length together."""
         return plan_batches(lengths, max_tokens_per_batch)
@@ -122,9 +127,10 @@ class TorchEncoder:
                     vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
                 return cast(NDArray[np.float32], vectors.cpu().numpy())
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            found = out_of_memory_reason(error)
+            if found is None:
                 raise
-            reason = str(error).partition("\n")[0]
+            reason = found
         # Outside the handler: a live traceback holds the tensors that should make room.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -140,14 +146,16 @@ class TorchEncoder:
         return int(features["prompt_length"])
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory_reason(error: RuntimeError) -> str | None:
+    """The first line of an error that says the device has no room; None for another error."""
     import torch
 
     # The CPU allocator and cuBLAS have no exception class of their own.
-    return isinstance(error, torch.OutOfMemoryError) or any(
+    is_full = isinstance(error, torch.OutOfMemoryError) or any(
         text in str(error)
         for text in ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     )
+    return str(error).partition("\n")[0] if is_full else None
 
 
 def resolve_device(device: str) -> str:

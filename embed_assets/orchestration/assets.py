@@ -133,18 +133,15 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
         resource: GpuResource = getattr(context.resources, gpu)
         pipeline = opened(resource.located(settings), context, observer)
         or_fail(pipeline.prepare)
-        outcomes = run_shards(
-            context,
-            "embeddings",
-            partial(
+        with resource.devices(pipeline) as devices:
+            embed = partial(
                 embed_shards,
                 pipeline=pipeline,
-                devices=resource.devices(pipeline),
+                devices=devices,
                 force=config.force,
                 on_tokens=observer.tokens_embedded,
-            ),
-            observer,
-        )
+            )
+            outcomes = run_shards(context, "embeddings", embed, observer)
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         return dg.MaterializeResult(
             metadata=run_metadata(outcomes),

@@ -1,12 +1,14 @@
 """Dagster resources: thin factories of the plain objects that the pipeline works with."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
 from embed_assets.embedding.encoder import Encoder
+from embed_assets.engines.engine import devices
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.settings import PipelineSettings
 
@@ -30,9 +32,11 @@ class GpuResource(dg.ConfigurableResource):
             update={"device": self.device, "max_tokens_per_batch": self.max_tokens_per_batch}
         )
 
-    def devices(self, pipeline: OpenedPipeline) -> list[Callable[[], Encoder]]:
-        """What loads the pipeline's model, one for each device."""
-        return [pipeline.encoder]
+    def devices(
+        self, pipeline: OpenedPipeline
+    ) -> AbstractContextManager[list[Callable[[], Encoder]]]:
+        """What loads the pipeline's model, for each device; worker processes end on leaving."""
+        return devices(pipeline.settings, pipeline.precision, pipeline.encoder)
 
 
 def gpu_key(pipeline_name: str) -> str:
