@@ -21,7 +21,7 @@ def begins_word(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def distinct_strings(
     data: NDArray[np.uint8], starts: NDArray[np.int64]
 ) -> tuple[pl.Series, NDArray[np.int64]]:
-    """The distinct ones of the strings data[starts[i]:starts[i + 1]], and which each of them is."""
+    """The distinct ones of the strings data[starts[i]:starts[i + 1]], and which of them each is."""
     from arro3.core import Array, list_array
 
     if len(starts) < 2:
