@@ -156,7 +156,7 @@ def peak_memory() -> int:
 
 
 class NoEncoder:
-    """An Encoder that gives every text the same vector. Not zeros: those would be refused."""
+    """An Encoder whose vectors cost nothing: random ones, made once. Zeros would be refused."""
 
     device = "cpu"
     precision = "fp32"
@@ -166,7 +166,9 @@ class NoEncoder:
         from embed_assets.embedding.tokenizer import load_tokenizer
 
         self.dimension = int(opened.dimension)
-        self._vector = np.eye(1, self.dimension, dtype=np.float32)
+        vectors = np.random.default_rng(0).normal(size=(4096, self.dimension))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        self._vectors = vectors.astype(np.float32)
         self._tokenizer = load_tokenizer(opened.model.folder)
 
     def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
@@ -176,17 +178,17 @@ class NoEncoder:
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
     ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
-        """The first unit vector for each row."""
+        """A unit vector for each row."""
         for batch in batches:
-            yield batch, np.repeat(self._vector, len(batch.rows), axis=0)
+            yield batch, self._vectors[batch.rows % len(self._vectors)]
 
     def token_ids(self, text: str) -> list[int]:
         """What the model's tokenizer makes of a text."""
         return list(self._tokenizer.encode(text).ids)
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
-        """The same vector."""
-        vector: NDArray[np.float32] = self._vector[0]
+        """A unit vector."""
+        vector: NDArray[np.float32] = self._vectors[0]
         return vector
 
 
