@@ -1,8 +1,14 @@
-"""What every test shares: no network, and each tiny model folder built once per session."""
+"""What every test shares: no network, a cache of their own, and each tiny model folder built once
+per session.
+"""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # Before huggingface_hub is imported: it reads this once.
+# Here, so that processes that tests start have it, too: what one converts, the others load.
+_CACHE = tempfile.TemporaryDirectory(prefix="embed-assets-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 from collections.abc import Callable
 from functools import cache
