@@ -133,6 +133,17 @@ FINGERPRINTS = pl.Schema(
     }
 )
 
+#: The chunks that int8 is fitted to, for each way of chunking: made once, part of the fingerprint.
+CALIBRATION = pl.Schema(
+    {
+        "chunking_version": pl.String(),
+        "position": pl.Int64(),
+        "token_ids": pl.List(pl.Int32()),
+        **_CHECKSUM,
+        "content_version": pl.String(),
+    }
+)
+
 #: Raised when a release changes the tables so that an older one would misread them.
 FORMAT_VERSION = 2
 

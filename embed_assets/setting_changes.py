@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from embed_assets import staleness
+from embed_assets.calibration import possible_fingerprints
 from embed_assets.digests import digest
 from embed_assets.embedding import model as models
 from embed_assets.errors import SettingsError
 from embed_assets.fingerprints import Configuration, Recorded
-from embed_assets.settings import PipelineSettings, Precision, choices
+from embed_assets.settings import PipelineSettings
 from embed_assets.staleness import STAGES, Stale
 from embed_assets.tables.table import ShardState
 
@@ -55,10 +56,11 @@ class SettingChanges:
         settings: PipelineSettings,
         model: models.Model,
         precision: str,
+        calibrations: Sequence[str] = (),
     ) -> None:
-        """`earlier` is what was in force, latest first; the others are of the present run."""
+        """`calibrations` are the samples that int8 may have been fitted to; `earlier` is what was in force, latest first; the others are of the present run."""
         self._earlier = [
-            (past.configuration, ", ".join(_since(past, settings, model, precision)))
+            (past.configuration, ", ".join(_since(past, settings, model, precision, calibrations)))
             for past in earlier
         ]
 
@@ -87,10 +89,14 @@ def _n_standing(
 
 
 def _since(
-    past: Recorded, settings: PipelineSettings, model: models.Model, precision: str
+    past: Recorded,
+    settings: PipelineSettings,
+    model: models.Model,
+    precision: str,
+    calibrations: Sequence[str],
 ) -> list[str]:
     """What has changed between a past configuration and the present one."""
-    then = _fingerprints(past.settings, model)
+    then = _fingerprints(past.settings, model, calibrations)
     return setting_changes(
         past.settings,
         settings,
@@ -152,14 +158,12 @@ def _shown(value: object) -> str:
     return repr(text) if isinstance(value, str) and not text.isidentifier() else text
 
 
-def _fingerprints(settings: PipelineSettings, model: models.Model) -> dict[str, str]:
+def _fingerprints(
+    settings: PipelineSettings, model: models.Model, calibrations: Sequence[str]
+) -> dict[str, str]:
     """Fingerprint -> precision: those that a model has under these settings."""
     try:
-        return {
-            models.fingerprint(settings, model, precision): precision
-            for precision in choices(Precision)
-            if precision != "auto"
-        }
+        return possible_fingerprints(settings, model, calibrations)
     except SettingsError:
         # Its limit is below the max_tokens of then: it is another model.
         return {}

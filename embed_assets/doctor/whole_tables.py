@@ -14,7 +14,7 @@ from deltalake import Schema as DeltaSchema
 from embed_assets.checksums import is_sound
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.shard_rows import live_files, location, opened
-from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import CALIBRATION, CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
 from embed_assets.tables.delta_files import reading, scan_files
 
 #: Name -> columns of every table, and what it is partitioned by.
@@ -22,6 +22,7 @@ SCHEMAS = {
     **SHARD_TABLES,
     "shards": SHARDS,
     "fingerprints": FINGERPRINTS,
+    "calibration": CALIBRATION,
     "checkpoints": CHECKPOINTS,
 }
 KEYS = {name: [SHARD] for name in SHARD_TABLES} | {"checkpoints": [SHARD, "fingerprint"]}

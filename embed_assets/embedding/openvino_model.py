@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Raised when the conversion changes, so that what is kept is made again.
 _CONVERSION = "openvino-1"
+_INPUTS = ("input_ids", "attention_mask")
 _PACKAGES = ("openvino", "torch", "transformers", "sentence-transformers")
 # Between torch and OpenVINO in fp32. Rounding alone is 1e-6 of a vector's length.
 _MAX_DIFFERENCE = 1e-4
@@ -109,7 +110,9 @@ def _converted(reference: TorchEncoder) -> "openvino.Model":
             return openvino.convert_model(
                 Whole().eval(),
                 example_input=example,
-                input=[(name, shape, openvino.Type.i64) for name in ("input_ids", "attention_mask")],
+                input=[
+                    (name, shape, openvino.Type.i64) for name in ("input_ids", "attention_mask")
+                ],
             )
     # Tracing runs the model's own code, which can raise anything.
     except Exception as error:

@@ -84,15 +84,19 @@ def compiled(model: Any, precision: str) -> "CompiledModel":  # noqa: ANN401  op
     Two streams of one thread each ran 1.04 to 1.13 times as fast as one of two on two cores.
     """
     streams = n_streams()
-    return import_openvino().Core().compile_model(
-        model,
-        "CPU",
-        {
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": streams,
-            # What is not bf16 is fp32: the nodes of an int8 model that are not quantised, too.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            # Pinned, two processes would share one core and leave another idle.
-            "ENABLE_CPU_PINNING": False,
-        },
+    return (
+        import_openvino()
+        .Core()
+        .compile_model(
+            model,
+            "CPU",
+            {
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": streams,
+                # What is not bf16 is fp32: the nodes of an int8 model that are not quantised, too.
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                # Pinned, two processes would share one core and leave another idle.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
     )

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from embed_assets.errors import InputError
-from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import CALIBRATION, CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
 from embed_assets.shards import check_key
 from embed_assets.tables.checkpoints import DeltaCheckpoints
 from embed_assets.tables.delta_files import (
@@ -160,6 +160,7 @@ def open_delta_tables(root: str) -> Tables:
         root=base,
         manifest=DeltaWholeTable(f"{base}/shards", SHARDS),
         fingerprints=DeltaWholeTable(f"{base}/fingerprints", FINGERPRINTS),
+        calibration=DeltaWholeTable(f"{base}/calibration", CALIBRATION),
         checkpoints=DeltaCheckpoints(f"{base}/checkpoints", CHECKPOINTS, [SHARD, "fingerprint"]),
         **shard_tables,
     )

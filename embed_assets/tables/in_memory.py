@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from embed_assets.rows import CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
+from embed_assets.rows import CALIBRATION, CHECKPOINTS, FINGERPRINTS, SHARD, SHARD_TABLES, SHARDS
 from embed_assets.shards import check_key
 from embed_assets.tables.table import (
     CheckpointKey,
@@ -157,6 +157,7 @@ def in_memory_tables() -> Tables:
         root="memory:",
         manifest=InMemoryWholeTable("shards", SHARDS),
         fingerprints=InMemoryWholeTable("fingerprints", FINGERPRINTS),
+        calibration=InMemoryWholeTable("calibration", CALIBRATION),
         checkpoints=InMemoryCheckpoints("checkpoints"),
         **shard_tables,
     )

@@ -27,7 +27,7 @@ MIN_RETENTION_DAYS = 7
 _WAIT_SECONDS = 30.0
 # As in `delta_files`: the default of 15 runs out where many runs write.
 _COMMIT_RETRIES = 100
-_KEYS = {"checkpoints": [SHARD, "fingerprint"], "shards": [], "fingerprints": []}
+_KEYS = {"checkpoints": [SHARD, "fingerprint"], "shards": [], "fingerprints": [], "calibration": []}
 
 
 @dataclass(frozen=True, slots=True)
