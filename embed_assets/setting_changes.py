@@ -58,7 +58,9 @@ class SettingChanges:
         precision: str,
         calibrations: Sequence[str] = (),
     ) -> None:
-        """`calibrations` are the samples that int8 may have been fitted to; `earlier` is what was in force, latest first; the others are of the present run."""
+        """`earlier` is what was in force, latest first; `calibrations` are the versions of the
+        samples that int8 may have been fitted to; the others are of the present run.
+        """
         self._earlier = [
             (past.configuration, ", ".join(_since(past, settings, model, precision, calibrations)))
             for past in earlier

@@ -7,16 +7,23 @@ import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # Before huggingface_hub is imported: it reads this once.
 # Here, so that processes that tests start have it, too: what one converts, the others load.
-_CACHE = tempfile.TemporaryDirectory(prefix="embed-assets-tests-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="embed-assets-tests-")
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from embed_assets_tests.tiny_models import FAMILIES, bert_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_session() -> Iterator[None]:
+    """Nothing is left of the cache behind the last test."""
+    yield
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

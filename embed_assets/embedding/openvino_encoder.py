@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embed_assets.embedding.encoder import DeviceOutOfMemory
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.openvino_model import padded
 from embed_assets.embedding.openvino_runtime import compiled
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.torch_encoder import TorchEncoder
@@ -71,14 +72,13 @@ class OpenVinoEncoder:
         self, tokens: TokenRows, batches: Sequence[Batch]
     ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
         """Each batch with its vectors (len(batch.rows), dimension), in their order."""
-        pad_id, left = self._reference.pad_id, self._reference.pads_left
         # Oldest first. The arrays stand beside their request, which reads them where they are.
         under_way: deque[tuple[Batch, Any, tuple[NDArray[np.int64], ...]]] = deque()
         n_requests = min(self._n_requests, len(batches))
         free = [self._compiled.create_infer_request() for _ in range(n_requests)]
         try:
             for batch in batches:
-                arrays = tokens.padded(batch.rows, pad_id, left=left)
+                arrays = padded(tokens, batch.rows, self._reference)
                 if not free:
                     done, request, _ = under_way.popleft()
                     free.append(request)
@@ -125,4 +125,5 @@ def _wait_out(request: Any) -> None:  # noqa: ANN401  openvino.InferRequest
 def _normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same as torch.nn.functional.normalize: a zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.float32(1e-12))
+    unit: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.embedding import openvino_cache
-from embed_assets.embedding.openvino_model import converted, model_key, read_kept, save
+from embed_assets.embedding.openvino_model import (
+    INPUTS,
+    converted,
+    model_key,
+    padded,
+    read_kept,
+    save,
+)
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.torch_encoder import TorchEncoder
 from embed_assets.errors import SettingsError
@@ -61,8 +68,7 @@ def quantised(reference: TorchEncoder, calibration: TokenRows) -> "openvino.Mode
 
 def _batch(tokens: TokenRows, row: int, reference: TorchEncoder) -> dict[str, NDArray[np.int64]]:
     """One text alone: padding would be measured, too."""
-    ids, mask = tokens.padded(np.array([row]), reference.pad_id, left=reference.pads_left)
-    return {"input_ids": ids, "attention_mask": mask}
+    return dict(zip(INPUTS, padded(tokens, np.array([row]), reference), strict=True))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from embed_assets.digests import digest
 from embed_assets.embedding import openvino_cache
 from embed_assets.embedding.openvino_runtime import compiled, import_openvino
 from embed_assets.embedding.probe_texts import probe_tokens
+from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.torch_encoder import TorchEncoder
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ log = logging.getLogger(__name__)
 
 # Raised when the conversion changes, so that what is kept is made again.
 _CONVERSION = "openvino-1"
-_INPUTS = ("input_ids", "attention_mask")
+#: The inputs of a converted model, both int64 (n, width).
+INPUTS = ("input_ids", "attention_mask")
 _PACKAGES = ("openvino", "torch", "transformers", "sentence-transformers")
 # Between torch and OpenVINO in fp32. Rounding alone is 1e-6 of a vector's length.
 _MAX_DIFFERENCE = 1e-4
@@ -64,6 +66,17 @@ def converted(reference: TorchEncoder) -> "openvino.Model":
     _refuse_other_vectors(model, reference)
     openvino_cache.keep(key, partial(save, model))
     return model
+
+
+def padded(
+    tokens: TokenRows, rows: NDArray[np.int64], reference: TorchEncoder
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and mask of some rows, int64 (len(rows), longest row), as a converted model wants.
+
+    Always padded on the right. Under a causal mask a pad on the left sees nothing at all, and what
+    OpenVINO's softmax makes of that, NaN, spreads to the text; pads on the right see the text.
+    """
+    return tokens.padded(rows, reference.pad_id)
 
 
 def read_kept(key: str) -> "openvino.Model | None":
@@ -101,7 +114,7 @@ def _converted(reference: TorchEncoder) -> "openvino.Model":
 
     tokens = probe_tokens(reference.token_ids, every=_PROBED_EVERY)
     # Two rows of two lengths, so that padding is seen.
-    arrays = tokens.padded(np.array([0, 2]), reference.pad_id, left=reference.pads_left)
+    arrays = padded(tokens, np.array([0, 2]), reference)
     example = tuple(torch.from_numpy(array) for array in arrays)
     openvino = import_openvino()
     shape = openvino.PartialShape([-1, -1])
@@ -127,12 +140,12 @@ def _refuse_other_vectors(model: "openvino.Model", reference: TorchEncoder) -> N
     request = compiled(model, "fp32").create_infer_request()
     # All together, then the shortest alone: other widths and counts than the trace has seen.
     for rows in (np.arange(len(tokens)), np.array([0])):
-        arrays = tokens.padded(rows, reference.pad_id, left=reference.pads_left)
         try:
-            request.infer(arrays)
+            request.infer(padded(tokens, rows, reference))
         except RuntimeError as error:
             raise CannotConvert(str(error).strip().partition("\n")[0]) from error
         found = cast(NDArray[np.float32], request.get_output_tensor(0).data)
+        arrays = tokens.padded(rows, reference.pad_id, left=reference.pads_left)
         with torch.inference_mode():
             features = reference.features(*map(torch.from_numpy, arrays))
             expected = reference.transformer(features)["sentence_embedding"].numpy()
@@ -151,7 +164,7 @@ def _quietly() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

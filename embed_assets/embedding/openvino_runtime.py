@@ -2,9 +2,7 @@
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,11 +14,15 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def is_installed() -> bool:
-    """Whether OpenVINO can be imported. A bare GPU machine does without."""
-    return find_spec("openvino") is not None
+    """Whether OpenVINO can be imported. A bare GPU machine does without, an old system cannot."""
+    try:
+        import_openvino()
+    except ImportError:
+        return False
+    return True
 
 
-def import_openvino() -> ModuleType:
+def import_openvino() -> Any:  # noqa: ANN401  a module without types
     """The package openvino, without its telemetry.
 
     Its import and every conversion report to Google Analytics unless the telemetry package is

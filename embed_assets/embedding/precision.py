@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,8 +33,7 @@ def resolve_precision(settings: EncoderSettings) -> str:
     """
     if settings.precision != "auto":
         return settings.precision
-    candidates = _candidates(settings)
-    if not candidates:
+    if not _candidates(settings):
         return "fp32"
     import platformdirs  # Here: a bare GPU machine that sets a precision does without.
 
@@ -42,7 +41,7 @@ def resolve_precision(settings: EncoderSettings) -> str:
     key = _key(settings)
     known = _known(answers)
     if key not in known:
-        known[key] = _measure(settings, candidates)
+        known[key] = _measure(settings)
         _remember(answers, known)
     return known[key]
 
@@ -104,7 +103,7 @@ def _remember(answers: Path, known: dict[str, str]) -> None:
         log.info("the chosen precision could not be kept in %s: %s", answers, error)
 
 
-def _measure(settings: EncoderSettings, candidates: Sequence[str]) -> str:
+def _measure(settings: EncoderSettings) -> str:
     def encoded(precision: str) -> NDArray[np.float32]:
         # Not the cached loader: each model must leave the device before the next one comes.
         encoder = new_encoder(settings, precision, open_model(settings))
@@ -112,4 +111,5 @@ def _measure(settings: EncoderSettings, candidates: Sequence[str]) -> str:
         vectors, _ = encode_all(encoder, tokens, encoder.max_tokens_per_batch)
         return vectors
 
-    return pick_precision(encoded("fp32"), {name: partial(encoded, name) for name in candidates})
+    candidates = {name: partial(encoded, name) for name in _candidates(settings)}
+    return pick_precision(encoded("fp32"), candidates)

@@ -110,7 +110,7 @@ class ShardTable(Protocol):
 
 
 class WholeTable(Protocol):
-    """A small table that is read and replaced as a whole: the manifest, the fingerprints and such."""
+    """A small table that is read and replaced as a whole: the manifest, for one."""
 
     @property
     def uri(self) -> str:
