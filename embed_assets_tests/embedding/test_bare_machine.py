@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 
 ABSENT = {"dagster", "deltalake", "matplotlib", "nncf", "openvino", "pathspec", "platformdirs",
-          "polars", "pydantic", "zstandard"}
+          "polars", "pydantic"}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
