@@ -59,9 +59,9 @@ def test_int8_vectors_are_near_those_of_fp32_and_are_made_once(
     assert 0.95 < cosines.min() < 0.9999999
     assert '"precision": "int8"' in read(settings, "embeddings")["provenance"][0]
     before = versions(settings)
-    assert before["calibration"] >= 0
     assert run(settings) == []
-    assert versions(settings) == before
+    # Only the copy's new place is noted.
+    assert versions(settings) == before | {"fingerprints": before["fingerprints"] + 1}
     assert isinstance(OpenedPipeline(settings).encoder(), OpenVinoEncoder)
 
 
