@@ -15,6 +15,7 @@ from embed_assets.embedding.encoder import Encoder, encode_all
 from embed_assets.embedding.model import open_model
 from embed_assets.embedding.openvino_encoder import OpenVinoEncoder
 from embed_assets.embedding.probe_texts import probe_tokens
+from embed_assets.embedding.torch_encoder import TorchEncoder
 from embed_assets.settings import PipelineSettings, load_settings
 
 
@@ -34,9 +35,12 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Grows by one with each conversion."""
     done: list[object] = []
     convert = openvino_model._converted
-    monkeypatch.setattr(
-        openvino_model, "_converted", lambda reference: done.append(reference) or convert(reference)
-    )
+
+    def counted(reference: TorchEncoder) -> object:
+        done.append(reference)
+        return convert(reference)
+
+    monkeypatch.setattr(openvino_model, "_converted", counted)
     return done
 
 

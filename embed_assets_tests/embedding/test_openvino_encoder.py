@@ -132,7 +132,6 @@ def test_torch_takes_over_where_a_model_does_not_convert(
     def refuse(*_arguments: object, **_named: object) -> None:
         raise NotImplementedError("no such operation: aten::sparkle\nmore")
 
-    # Another prompt length is another model to convert: nothing of it is in the cache.
     monkeypatch.setattr("embed_assets.embedding.openvino_cache.kept", lambda _key: None)
     monkeypatch.setattr("openvino.convert_model", refuse)
     encoder = loaded(cpu_settings(tiny_bert))
@@ -151,18 +150,14 @@ def test_a_conversion_that_changes_vectors_is_not_used(
     convert = openvino.convert_model
 
     def convert_another(model: object, **arguments: object) -> object:
-        import torch
-
         converted = convert(model, **arguments)
         # As where tracing has taken a value for a constant.
-        weights = next(node for node in converted.get_ops() if node.get_type_name() == "MatMul")
-        constant = openvino.opset13.constant(np.float32(1.01))
-        scaled = openvino.opset13.multiply(weights.output(0), constant)
-        for target in weights.output(0).get_target_inputs():
-            if target.get_node() is not scaled:
-                target.replace_source_output(scaled.output(0))
-        scaled.input(0).replace_source_output(weights.output(0))
-        return converted if torch is not None else None
+        product = next(node for node in converted.get_ops() if node.get_type_name() == "MatMul")
+        readers = product.output(0).get_target_inputs()
+        scaled = openvino.opset13.multiply(product, openvino.opset13.constant(np.float32(1.5)))
+        for reader in readers:
+            reader.replace_source_output(scaled.output(0))
+        return converted
 
     monkeypatch.setattr("embed_assets.embedding.openvino_cache.kept", lambda _key: None)
     monkeypatch.setattr("openvino.convert_model", convert_another)
