@@ -61,6 +61,7 @@ class Settings:
     max_tokens: int | None = None
     overlap: int = 0
     precision: str = "bf16"
+    backend: str = "auto"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 
-from embed_assets import fingerprints, staleness
+from embed_assets import calibration, fingerprints, staleness
+from embed_assets.calibration import Calibration
 from embed_assets.chunking.token_windows import TokenWindows
 from embed_assets.clean_up import remove_spent_checkpoints, remove_vanished
 from embed_assets.embedding import model as models
-from embed_assets.embedding.backends import load_encoder
+from embed_assets.embedding.backends import load_encoder, refuse_int8_without_backend
 from embed_assets.embedding.device_answers import tuned_budget
 from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.precision import resolve_precision
@@ -93,7 +94,17 @@ class OpenedPipeline:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of everything that changes a vector."""
-        return models.fingerprint(self.settings, self.model, self.precision)
+        version = self.calibration.version if self.calibration else ""
+        word = calibration.precision_version(self.precision, version)
+        return models.fingerprint(self.settings, self.model, word)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The texts that int8 is fitted to, kept or taken just now; None for other precisions."""
+        if self.precision != "int8":
+            return None
+        kept = calibration.standing(self.tables, self.chunking_version)
+        return kept or calibration.taken(self.source, self._chunker, self.chunking_version)
 
     @cached_property
     def dimension(self) -> int:
@@ -119,7 +130,8 @@ class OpenedPipeline:
     @cached_property
     def _changes(self) -> SettingChanges:
         earlier = fingerprints.recorded_configurations(self.tables)
-        return SettingChanges(earlier, self.settings, self.model, self.precision)
+        samples = calibration.versions(self.tables)
+        return SettingChanges(earlier, self.settings, self.model, self.precision, samples)
 
     @cached_property
     def _chunker(self) -> TokenWindows:
@@ -136,7 +148,8 @@ class OpenedPipeline:
 
     def encoder(self) -> Encoder:
         """The loaded model; loaded once per process."""
-        return load_encoder(self.settings, self.precision)
+        tokens = self.calibration.tokens if self.calibration else None
+        return load_encoder(self.settings, self.precision, tokens)
 
     def plan(self) -> CorpusPlan:
         """List the corpus, bring the manifest up to date, remove the rows of vanished shards."""
@@ -206,15 +219,15 @@ class OpenedPipeline:
                 "that a chunk may have"
             )
         if self.settings.precision == "int8":
-            raise SettingsError(
-                "precision int8 has no backend in this version; choose auto, fp32, bf16 or fp16"
-            )
+            refuse_int8_without_backend(self.settings)
         fingerprints.check_fits(self.tables, self.dimension, self.settings.model)
 
     def claim(self) -> None:
         """Put this configuration in force. Raises Superseded if a later run has another."""
         # Read before the claim, which replaces what is noted of this fingerprint.
         _ = self._changes
+        if self.calibration is not None:
+            calibration.keep(self.tables, self.calibration)
         fingerprints.claim(
             self.tables, self.configuration, self.dimension, self.settings, self.started_at
         )

@@ -133,6 +133,17 @@ FINGERPRINTS = pl.Schema(
     }
 )
 
+#: The chunks that int8 is fitted to, for each way of chunking: made once, part of the fingerprint.
+CALIBRATION = pl.Schema(
+    {
+        "chunking_version": pl.String(),
+        "position": pl.Int64(),
+        "token_ids": pl.List(pl.Int32()),
+        **_CHECKSUM,
+        "content_version": pl.String(),
+    }
+)
+
 #: Raised when a release changes the tables so that an older one would misread them.
 FORMAT_VERSION = 2
 
@@ -149,6 +160,7 @@ TABLES = {
     **SHARD_TABLES,
     "shards": SHARDS,
     "fingerprints": FINGERPRINTS,
+    "calibration": CALIBRATION,
     "checkpoints": CHECKPOINTS,
 }
 
@@ -157,5 +169,6 @@ PARTITION_KEYS: dict[str, list[str]] = {
     **{name: [SHARD] for name in SHARD_TABLES},
     "shards": [],
     "fingerprints": [],
+    "calibration": [],
     "checkpoints": [SHARD, "fingerprint"],
 }

@@ -1,19 +1,20 @@
 """The nearest chunks to a query, straight from the tables: exact, one shard at a time."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from embed_assets import calibration
 from embed_assets.embedding import model as models
 from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.errors import InputError
 from embed_assets.fingerprints import recorded_configurations
-from embed_assets.settings import Device, PipelineSettings, Precision, choices
+from embed_assets.settings import Device, PipelineSettings
 from embed_assets.tables.delta_files import reading
 from embed_assets.tables.table import Tables
 
@@ -33,7 +34,8 @@ class Hit:
 def search(tables: Tables, query: str, k: int, device: Device = "auto") -> list[Hit]:
     """The k chunks with the highest cosine to the query, best first.
 
-    The query is embedded by the model that made the vectors, as the table `fingerprints` tells.
+    The query is embedded by the model that made the vectors, as the table `fingerprints` tells:
+    in fp32 where they are int8.
     Memory holds one shard's vectors at a time. Raises InputError if there are no vectors yet.
     """
     encoder, fingerprint = _encoder_of(tables, device)
@@ -64,7 +66,7 @@ def _encoder_of(tables: Tables, device: Device) -> tuple[Encoder, str]:
                     "version does not know; upgrade embed-assets"
                 )
             settings = recorded.settings.model_copy(update={"device": device})
-            _check_model(settings, fingerprint)
+            _check_model(settings, fingerprint, calibration.versions(tables))
             return _load(settings), fingerprint
     raise InputError(
         f"there are no vectors under {tables.root}; embed a corpus first: "
@@ -72,13 +74,11 @@ def _encoder_of(tables: Tables, device: Device) -> tuple[Encoder, str]:
     )
 
 
-def _check_model(settings: PipelineSettings, fingerprint: str) -> None:
+def _check_model(settings: PipelineSettings, fingerprint: str, calibrations: Sequence[str]) -> None:
     """Raise InputError if the model is no longer the one that made the vectors."""
     model = models.open_model(settings)
     # The precision that `auto` stood for is in the fingerprint alone.
-    if fingerprint not in {
-        models.fingerprint(settings, model, precision) for precision in choices(Precision)
-    }:
+    if fingerprint not in calibration.possible_fingerprints(settings, model, calibrations):
         raise InputError(
             f"the model {settings.model} is not what it was when these vectors were made, so no "
             "query can be compared with them; run the pipeline again to embed with the new one"
@@ -86,8 +86,10 @@ def _check_model(settings: PipelineSettings, fingerprint: str) -> None:
 
 
 def _load(settings: PipelineSettings) -> Encoder:
-    # A query is one short text: what precision it runs in changes its vector by less than 1e-4.
-    return load_encoder(settings, "fp32" if settings.precision == "auto" else settings.precision)
+    # A query is one short text: half precision changes its vector by less than 1e-4, and the int8
+    # vectors of a corpus are compared best with an exact one. Converting would take longer.
+    precision = "fp32" if settings.precision in ("auto", "int8") else settings.precision
+    return load_encoder(settings.model_copy(update={"backend": "torch"}), precision)
 
 
 def _nearest(

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from embed_assets import staleness
+from embed_assets.calibration import possible_fingerprints
 from embed_assets.digests import digest_of
 from embed_assets.embedding import model as models
 from embed_assets.errors import SettingsError
 from embed_assets.fingerprints import Configuration, Recorded
-from embed_assets.settings import READING_SETTINGS, PipelineSettings, Precision, choices
+from embed_assets.settings import READING_SETTINGS, PipelineSettings
 from embed_assets.staleness import STAGES, Stale
 from embed_assets.tables.table import ShardState
 
@@ -44,12 +45,19 @@ class SettingChanges:
         settings: PipelineSettings,
         model: models.Model,
         precision: str,
+        calibrations: Sequence[str] = (),
     ) -> None:
-        """`earlier` is what was in force, latest first; the others are of the present run."""
+        """`earlier` is what was in force, latest first; `calibrations` are the versions of the
+        samples that int8 may have been fitted to; the others are of the present run.
+        """
         self._earlier = [
             (
                 past.configuration,
-                ", ".join(_since(past.configuration, past.settings, settings, model, precision)),
+                ", ".join(
+                    _since(
+                        past.configuration, past.settings, settings, model, precision, calibrations
+                    )
+                ),
             )
             for past in earlier
             if past.settings is not None
@@ -85,9 +93,10 @@ def _since(
     now: PipelineSettings,
     model: models.Model,
     precision: str,
+    calibrations: Sequence[str],
 ) -> list[str]:
     """What has changed between a past configuration, with its settings, and the present one."""
-    then = _fingerprints(before, model)
+    then = _fingerprints(before, model, calibrations)
     return setting_changes(
         before,
         now,
@@ -148,14 +157,12 @@ def _shown(value: object) -> str:
     return repr(text) if isinstance(value, str) and not text.isidentifier() else text
 
 
-def _fingerprints(settings: PipelineSettings, model: models.Model) -> dict[str, str]:
+def _fingerprints(
+    settings: PipelineSettings, model: models.Model, calibrations: Sequence[str]
+) -> dict[str, str]:
     """Fingerprint -> precision: those that a model has under these settings."""
     try:
-        return {
-            models.fingerprint(settings, model, precision): precision
-            for precision in choices(Precision)
-            if precision != "auto"
-        }
+        return possible_fingerprints(settings, model, calibrations)
     except SettingsError:
         # Its limit is below the max_tokens of then: it is another model.
         return {}

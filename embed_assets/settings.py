@@ -24,6 +24,7 @@ from embed_assets.bundled import BUNDLED_CORPUS, BUNDLED_MODEL
 from embed_assets.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["auto", "torch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
@@ -127,15 +128,21 @@ class PipelineSettings(BaseModel):
     device: Device = Field(
         "auto", description="Where the model runs; auto takes CUDA where there is one."
     )
+    backend: Backend = Field(
+        "auto",
+        description="What runs the model. auto takes OpenVINO on a CPU, unless the model does not "
+        "convert; torch is the slower reference. Both give the same vectors but for rounding.",
+    )
     precision: Precision = Field(
         "auto",
-        description="auto takes the fastest whose vectors stay within cosine 0.9999 of fp32.",
+        description="auto takes the fastest whose vectors stay within cosine 0.9999 of fp32. int8, "
+        "for a CPU, is faster and less exact: it needs the extra embed-assets[int8].",
     )
     max_tokens_per_batch: int | None = Field(
         None,
         gt=0,
         description="Token budget of one batch, padding included. "
-        "Default: 2048 on a CPU, 65536 on CUDA.",
+        "Default: 1024 with OpenVINO, 2048 with torch on a CPU, 65536 on CUDA.",
     )
     checkpoint_seconds: float = Field(
         60,

@@ -1,16 +1,29 @@
-"""What every test shares: no network, and each tiny model folder built once per session."""
+"""What every test shares: no network, a cache of their own, and each tiny model folder built once
+per session.
+"""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # Before huggingface_hub is imported: it reads this once.
+# Here, so that processes that tests start have it, too: what one converts, the others load.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="embed-assets-tests-")
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from embed_assets_tests.tiny_models import PACKED_FAMILIES, bert_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_session() -> Iterator[None]:
+    """Nothing is left of the cache behind the last test."""
+    yield
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

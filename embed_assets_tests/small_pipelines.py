@@ -77,7 +77,9 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
 def settings_for(tmp_path: Path, model: Path, **values: object) -> PipelineSettings:
     """Every file of tmp_path/corpus in a shard of its own, if it has 600 bytes or more."""
     places = {"corpus": f"{tmp_path}/corpus", "tables": f"{tmp_path}/tables", "model": str(model)}
-    return load_settings({**places, "shard_bytes": 1024, "device": "cpu", **values})
+    # Converting for OpenVINO takes a second or two for each model: the tests of that do it.
+    how = {"shard_bytes": 1024, "device": "cpu", "backend": "torch"}
+    return load_settings({**places, **how, **values})
 
 
 def run(

@@ -161,7 +161,11 @@ class Repair:
         return f"{name}/{shard}: {what}"
 
     def _whole(self, name: str) -> str:
-        whole = self._tables.manifest if name == "shards" else self._tables.fingerprints
+        whole = {
+            "shards": self._tables.manifest,
+            "fingerprints": self._tables.fingerprints,
+            "calibration": self._tables.calibration,
+        }[name]
         try:
             snapshot = self._child.call(whole.read)
         except (InputError, Crashed):
@@ -170,6 +174,9 @@ class Repair:
                 return f"{name}: its rows cannot be read; delete the table, the next run makes it"
             return self._moved(folder, name, "its rows cannot be read; the next run makes it")
         sound = snapshot.frame.filter(is_sound(snapshot.frame))
+        if name == "calibration":
+            # Part of a sample is another sample: whole, it is taken again as it was.
+            sound = sound.clear()
         whole.replace(sound, snapshot, snapshot.counter + 1)
         return f"{name}: {sound.height} of {snapshot.frame.height} rows kept"
 

@@ -1,52 +1,41 @@
 """Turn `precision: auto` into a number format: the fastest whose vectors stay close to fp32."""
 
-import json
-import logging
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.embedding.backends import new_encoder
-from embed_assets.embedding.encoder import Encoder, encode_all
+from embed_assets.embedding.backends import new_encoder, openvino_runs
+from embed_assets.embedding.device_answers import DeviceAnswers, device_name
+from embed_assets.embedding.encoder import encode_all
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.model import open_model
-from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.embedding.probe_texts import probe_tokens
 from embed_assets.embedding.torch_encoder import resolve_device
-
-log = logging.getLogger(__name__)
 
 #: Lowest cosine to the fp32 vector that any probe text may have.
 MIN_COSINE = 0.9999
-# Half precision formats in the order they are tried; both run at the same speed on a GPU, and
-# bf16 cannot overflow.
-_CANDIDATES = ("bf16", "fp16")
-_PROBE_TEXTS = 64
 
 
 def resolve_precision(settings: EncoderSettings) -> str:
     """The precision that runs: the setting, or what `auto` means on this device for this model.
 
-    On a CPU the torch backend is fastest in fp32. On CUDA the half precision formats are tried
-    once on probe texts against fp32; the answer is kept per device and model in the user's cache.
+    The formats that the device computes in itself are tried once on probe texts against fp32; the
+    answer is kept per device and model in the user's cache. int8 is never chosen by itself.
     """
     if settings.precision != "auto":
         return settings.precision
-    if resolve_device(settings.device) == "cpu":
+    if not _candidates(settings):
         return "fp32"
-    import platformdirs  # Here: a bare GPU machine that sets a precision does without.
-
-    answers = Path(platformdirs.user_cache_dir("embed_assets")) / "precision.json"
+    answers = DeviceAnswers("precisions")
     key = _key(settings)
-    known = _known(answers)
-    if key not in known:
-        known[key] = _measure(settings)
-        _remember(answers, known)
-    return known[key]
+    known = answers.get(key)
+    if known not in (*_candidates(settings), "fp32"):
+        known = _measure(settings)
+        answers.put(key, known)
+    return str(known)
 
 
 def pick_precision(
@@ -68,46 +57,29 @@ def lowest_cosine(reference: NDArray[np.float32], vectors: NDArray[np.float32]) 
     return float(np.nan_to_num(cosines, nan=-1.0).min())
 
 
+def _candidates(settings: EncoderSettings) -> tuple[str, ...]:
+    """Half precision formats that are faster than fp32 here, in the order they are tried."""
+    if resolve_device(settings.device) == "cuda":
+        # Both run at the same speed on a GPU, and bf16 cannot overflow.
+        return ("bf16", "fp16")
+    return ("bf16",) if openvino_runs(settings, "bf16") else ()
+
+
 def _key(settings: EncoderSettings) -> str:
-    import torch
-
-    device = torch.cuda.get_device_name()
-    return f"{open_model(settings).content_version} {device} torch {version('torch')}"
-
-
-def _known(answers: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(answers.read_text()))
-    except (OSError, ValueError, TypeError):
-        # Absent, or no longer readable: measuring again is always right.
-        return {}
-
-
-def _remember(answers: Path, known: dict[str, str]) -> None:
-    written = answers.with_suffix(f".{os.getpid()}")
-    try:
-        answers.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps(known, indent=1))
-        written.replace(answers)
-    except OSError as error:
-        # A container's home is often read-only; the next process measures again.
-        log.info("the chosen precision could not be kept in %s: %s", answers, error)
+    """What an answer holds for: the model, the device and the library that computes."""
+    device = resolve_device(settings.device)
+    library = "torch" if device == "cuda" else "openvino"
+    runs_on = f"{device_name(device)} {library} {version(library)}"
+    return f"{open_model(settings).content_version} {runs_on}"
 
 
 def _measure(settings: EncoderSettings) -> str:
     def encoded(precision: str) -> NDArray[np.float32]:
         # Not the cached loader: each model must leave the device before the next one comes.
         encoder = new_encoder(settings, precision, open_model(settings))
-        vectors, _ = encode_all(encoder, _probe(encoder), encoder.max_tokens_per_batch)
+        tokens = probe_tokens(encoder.token_ids)
+        vectors, _ = encode_all(encoder, tokens, encoder.max_tokens_per_batch)
         return vectors
 
-    return pick_precision(encoded("fp32"), {name: partial(encoded, name) for name in _CANDIDATES})
-
-
-def _probe(encoder: Encoder) -> TokenRows:
-    """English prose from Python's own documentation, of many lengths."""
-    from pydoc_data.topics import topics
-
-    texts = [text[: 40 * (i + 1)] for i, text in enumerate(list(topics.values())[:_PROBE_TEXTS])]
-    ids = [np.asarray(encoder.token_ids(text), dtype=np.int32) for text in texts]
-    return TokenRows(np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64))
+    candidates = {name: partial(encoded, name) for name in _candidates(settings)}
+    return pick_precision(encoded("fp32"), candidates)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_assets.digests import digest, digest_of
+
 if TYPE_CHECKING:
     import polars as pl
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TokenRows:
     """Ragged rows of token ids: row i is `flat[offsets[i]:offsets[i + 1]]`.
 
@@ -26,6 +28,17 @@ class TokenRows:
         lengths = token_ids.list.len().to_numpy().astype(np.int64)
         flat = token_ids.explode(empty_as_null=False).to_numpy().astype(np.int32, copy=False)
         return cls(flat, np.concatenate(([0], np.cumsum(lengths))))
+
+    @property
+    def digest(self) -> str:
+        """Hex digest (32 characters) of the rows in order: what equality and hash go by."""
+        return digest_of(digest(*row.tolist()) for row in np.split(self.flat, self.offsets[1:-1]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenRows) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -16,6 +16,7 @@ from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
 # Tokens per batch. On a CPU about 2,000 fit the caches: on two AVX-512 cores 1,024 to 2,048 ran
 # 1.3 to 1.6 times as fast as 8,192. A GPU wants far more work at once.
@@ -33,7 +34,13 @@ class TorchEncoder:
         settings: EncoderSettings,
         precision: str,
     ) -> None:
-        self._transformer = transformer
+        #: The model, and the files that it was loaded from.
+        self.transformer = transformer
+        self.model = model
+        tokenizer = transformer.tokenizer
+        #: What stands where a shorter text has no token, and on which side.
+        self.pad_id = int(tokenizer.pad_token_id or 0)
+        self.pads_left = bool(tokenizer.padding_side == "left")
         self._document_prompt = document_prompt(settings, model)
         self._query_prompt = query_prompt(settings, model)
         self._normalize = settings.normalize
@@ -49,8 +56,8 @@ class TorchEncoder:
             _CUDA_TOKENS_PER_BATCH if self.device.startswith("cuda") else _CPU_TOKENS_PER_BATCH
         )
         self._max_tokens_per_batch = int(settings.max_tokens_per_batch or default)
-        # Instructor-like models leave the prompt's tokens out of the mean.
-        self._prompt_length = self._n_prompt_tokens() if self._excludes_prompt() else None
+        #: Instructor-like models leave the prompt's tokens out of the mean; None for others.
+        self.prompt_length = self._n_prompt_tokens() if self._excludes_prompt() else None
 
     @property
     def dimension(self) -> int:
@@ -60,7 +67,7 @@ class TorchEncoder:
     @property
     def device(self) -> str:
         """Where the model runs."""
-        return str(self._transformer.device)
+        return str(self.transformer.device)
 
     @property
     def precision(self) -> str:
@@ -75,7 +82,7 @@ class TorchEncoder:
     @property
     def n_prompt_tokens_not_pooled(self) -> int:
         """How many tokens at the start of each document pooling leaves out."""
-        return self._prompt_length or 0
+        return self.prompt_length or 0
 
     def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
         """Texts of similar length together."""
@@ -85,20 +92,19 @@ class TorchEncoder:
         self, tokens: TokenRows, batches: Sequence[Batch]
     ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
         """Each batch with its vectors (len(batch.rows), dimension), one after the other."""
-        tokenizer = self._transformer.tokenizer
-        pad_id, left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
         for batch in batches:
-            yield batch, self._forward(batch, *tokens.padded(batch.rows, pad_id, left=left))
+            arrays = tokens.padded(batch.rows, self.pad_id, left=self.pads_left)
+            yield batch, self._encoded(batch, *arrays)
 
     def token_ids(self, text: str) -> list[int]:
         """What the model's own preprocessing makes of a document."""
-        features = self._transformer.preprocess([text], prompt=self._document_prompt or None)
+        features = self.transformer.preprocess([text], prompt=self._document_prompt or None)
         ids: list[int] = features["input_ids"][0].tolist()
         return ids
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """The vector (dimension,) of a search query, with the query prompt in front."""
-        vector = self._transformer.encode(
+        vector = self.transformer.encode(
             [text],
             prompt=self._query_prompt or None,
             normalize_embeddings=self._normalize,
@@ -107,21 +113,24 @@ class TorchEncoder:
         )
         return np.asarray(vector[0], dtype=np.float32)
 
-    def _forward(
+    def features(self, input_ids: "Tensor", attention_mask: "Tensor") -> dict[str, Any]:
+        """What the model takes for a batch: two tensors (n, width), int64."""
+        features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.prompt_length is not None:
+            features["prompt_length"] = self.prompt_length
+        return features
+
+    def _encoded(
         self, batch: Batch, ids: NDArray[np.int64], mask: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         import torch
 
-        device = self._transformer.device
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids).to(device),
-            "attention_mask": torch.from_numpy(mask).to(device),
-        }
-        if self._prompt_length is not None:
-            features["prompt_length"] = self._prompt_length
+        device = self.transformer.device
+        tensors = (torch.from_numpy(array).to(device) for array in (ids, mask))
         try:
             with torch.inference_mode():
-                vectors = self._transformer(features)["sentence_embedding"].float()
+                features = self.features(*tensors)
+                vectors = self.transformer(features)["sentence_embedding"].float()
                 vectors = vectors[:, : self._dimension]
                 if self._normalize:
                     vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
@@ -138,11 +147,11 @@ class TorchEncoder:
 
     def _excludes_prompt(self) -> bool:
         return bool(self._document_prompt) and any(
-            getattr(module, "include_prompt", True) is False for module in self._transformer
+            getattr(module, "include_prompt", True) is False for module in self.transformer
         )
 
     def _n_prompt_tokens(self) -> int:
-        features = self._transformer.preprocess(["a"], prompt=self._document_prompt)
+        features = self.transformer.preprocess(["a"], prompt=self._document_prompt)
         return int(features["prompt_length"])
 
 

@@ -157,6 +157,7 @@ def open_delta_tables(root: str) -> Tables:
         root=base,
         manifest=DeltaWholeTable(base, "shards"),
         fingerprints=DeltaWholeTable(base, "fingerprints"),
+        calibration=DeltaWholeTable(base, "calibration"),
         checkpoints=DeltaCheckpoints(base, "checkpoints"),
         **{name: DeltaShardTable(base, name) for name in SHARD_TABLES},
     )

@@ -156,6 +156,7 @@ def in_memory_tables() -> Tables:
         root="memory:",
         manifest=InMemoryWholeTable("shards"),
         fingerprints=InMemoryWholeTable("fingerprints"),
+        calibration=InMemoryWholeTable("calibration"),
         checkpoints=InMemoryCheckpoints("checkpoints"),
         **{name: InMemoryShardTable(name) for name in SHARD_TABLES},
     )

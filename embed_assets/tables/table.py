@@ -112,7 +112,7 @@ class ShardTable(Protocol):
 
 
 class WholeTable(Protocol):
-    """A small table that is read and replaced as a whole: the manifest, the fingerprints."""
+    """A small table that is read and replaced as a whole: the manifest, for one."""
 
     @property
     def uri(self) -> str:
@@ -164,6 +164,7 @@ class Tables:
     root: str
     manifest: WholeTable
     fingerprints: WholeTable
+    calibration: WholeTable
     raw_corpus: ShardTable
     rejected: ShardTable
     chunks: ShardTable

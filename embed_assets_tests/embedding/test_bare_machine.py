@@ -8,7 +8,7 @@ SCRIPT = """
 import sys
 from dataclasses import dataclass
 
-ABSENT = {"dagster", "deltalake", "matplotlib", "pathspec", "platformdirs",
+ABSENT = {"dagster", "deltalake", "matplotlib", "nncf", "openvino", "pathspec", "platformdirs",
           "polars", "pydantic"}
 
 class Absent:
@@ -34,6 +34,7 @@ class Settings:
     max_tokens: int | None = None
     overlap: int = 0
     device: str = "cpu"
+    backend: str = "auto"
     precision: str = "fp32"
     max_tokens_per_batch: int | None = None
 

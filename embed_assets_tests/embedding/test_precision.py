@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from embed_assets.embedding import openvino_runtime
 from embed_assets.embedding import precision as precisions
 from embed_assets.embedding.precision import lowest_cosine, pick_precision, resolve_precision
 from embed_assets.settings import PipelineSettings, load_settings
@@ -81,13 +82,30 @@ def test_auto_is_fp32_on_a_cpu_and_a_setting_is_taken_as_it_stands(
         assert resolve_precision(settings.model_copy(update={"precision": name})) == name
 
 
+def test_auto_is_bf16_on_a_cpu_that_has_it_if_the_vectors_stay_close(
+    monkeypatch: pytest.MonkeyPatch, tiny_bert: Path, tmp_path: Path
+) -> None:
+    answers = tmp_path / "cache/precisions.json"
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _name: str(answers.parent))
+    monkeypatch.setattr(openvino_runtime, "has_bf16", lambda: True)
+    settings = load_settings({"model": str(tiny_bert), "device": "cpu"})
+    exact = load_settings({"model": str(tiny_bert), "device": "cpu", "backend": "torch"})
+    assert resolve_precision(exact) == "fp32"
+    for lowest, expected in ((-1.0, "bf16"), (2.0, "fp32")):
+        answers.unlink(missing_ok=True)
+        monkeypatch.setattr(precisions, "MIN_COSINE", lowest)
+        assert resolve_precision(settings) == expected
+        (key,) = json.loads(answers.read_text())
+        assert "openvino" in key
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where answers are kept, on a machine that seems to have a GPU."""
     monkeypatch.setattr(precisions, "resolve_device", lambda _device: "cuda")
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Imaginary GPU")
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _device: "Imaginary GPU")
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda _name: str(tmp_path / "cache"))
-    return tmp_path / "cache/precision.json"
+    return tmp_path / "cache/precisions.json"
 
 
 def test_on_a_gpu_the_answer_is_measured_once_and_kept(

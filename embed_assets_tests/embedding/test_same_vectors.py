@@ -28,10 +28,12 @@ from embed_assets_tests.tiny_models import (
 )
 
 TOLERANCE = 1e-5
+#: The setting `backend`, and what then runs on a CPU.
+BACKENDS = [("torch", "TorchEncoder"), ("auto", "OpenVinoEncoder")]
 
 
 def cpu_settings(folder: Path, **values: object) -> PipelineSettings:
-    return load_settings({"model": str(folder), "device": "cpu", **values})
+    return load_settings({"model": str(folder), "device": "cpu", "backend": "torch", **values})
 
 
 def chunked(settings: PipelineSettings) -> tuple[list[str], list[Chunk]]:
@@ -69,13 +71,15 @@ def expected_vectors(
     return np.asarray(encode(texts, prompt=prompt, **arguments))  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize(("backend", "name"), BACKENDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_chunk_vectors_are_those_of_sentence_transformers(
-    tiny_model: Callable[[str], Path], family: str
+    tiny_model: Callable[[str], Path], family: str, backend: str, name: str
 ) -> None:
-    settings = cpu_settings(tiny_model(family))
+    settings = cpu_settings(tiny_model(family), backend=backend)
     texts, chunks = chunked(settings)
     encoder = load_encoder(settings, "fp32")
+    assert type(encoder).__name__ == name
 
     assert [chunk.token_ids.tolist() for chunk in chunks] == [encoder.token_ids(t) for t in texts]
     expected = expected_vectors(settings, texts)
@@ -84,9 +88,12 @@ def test_chunk_vectors_are_those_of_sentence_transformers(
     assert np.ptp(expected, axis=0).min() > 100 * TOLERANCE
 
 
+@pytest.mark.parametrize("backend", ["torch", "auto"])
 @pytest.mark.parametrize("family", ["bert-cls", "mpnet", "xlm-roberta", "qwen"])
-def test_batch_size_does_not_change_vectors(tiny_model: Callable[[str], Path], family: str) -> None:
-    settings = cpu_settings(tiny_model(family))
+def test_batch_size_does_not_change_vectors(
+    tiny_model: Callable[[str], Path], family: str, backend: str
+) -> None:
+    settings = cpu_settings(tiny_model(family), backend=backend)
     _, chunks = chunked(settings)
     whole = vectors_of(settings, chunks, budget=100_000)
     for budget in (1, 200):
@@ -142,14 +149,16 @@ def test_a_layer_saved_in_half_precision_runs_in_every_precision(
         ({"document_prompt": ""}, {}),
     ],
 )
+@pytest.mark.parametrize("backend", ["torch", "auto"])
 @pytest.mark.parametrize("family", ["bert-prompts", "bert-without-prompt-in-mean", "qwen"])
 def test_settings_mean_what_they_mean_in_sentence_transformers(
     tiny_model: Callable[[str], Path],
     family: str,
     values: dict[str, object],
     arguments: dict[str, object],
+    backend: str,
 ) -> None:
-    settings = cpu_settings(tiny_model(family), **values)
+    settings = cpu_settings(tiny_model(family), backend=backend, **values)
     texts, chunks = chunked(settings)
     vectors = vectors_of(settings, chunks)
     np.testing.assert_allclose(

@@ -18,7 +18,7 @@ from embed_assets_tests.tiny_models import write_json
 
 
 def cpu_settings(folder: Path, **values: object) -> PipelineSettings:
-    return load_settings({"model": str(folder), "device": "cpu", **values})
+    return load_settings({"model": str(folder), "device": "cpu", "backend": "torch", **values})
 
 
 def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
@@ -34,7 +34,7 @@ def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_precision_without_a_backend_is_refused(tiny_bert: Path) -> None:
-    with pytest.raises(InputError, match="precision 'int8' has no backend"):
+    with pytest.raises(InputError, match="int8 runs by OpenVINO on a CPU; set device cpu"):
         load_encoder(cpu_settings(tiny_bert), "int8")
 
 

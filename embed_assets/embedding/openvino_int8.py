@@ -1,0 +1,85 @@
+"""Quantise a converted model to int8 by nncf, fitted to texts such as those to come.
+
+Post-training quantisation: the ranges of the activations are measured on the calibration texts,
+whose digest is part of the fingerprint. nncf is the extra `int8`.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed_assets.embedding import openvino_cache
+from embed_assets.embedding.openvino_model import (
+    INPUTS,
+    converted,
+    model_key,
+    padded,
+    read_kept,
+    save,
+)
+from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.embedding.torch_encoder import TorchEncoder
+from embed_assets.errors import SettingsError
+
+if TYPE_CHECKING:
+    import openvino
+
+
+def refuse_without_nncf() -> None:
+    """Raise SettingsError where the extra `int8` is not installed."""
+    if find_spec("nncf") is None:
+        raise SettingsError(
+            "precision int8 needs nncf: pip install 'embed-assets[int8]', or choose another"
+        )
+
+
+def quantised(reference: TorchEncoder, calibration: TokenRows) -> "openvino.Model":
+    """The model of a torch encoder in int8, matrix products between fp32 ends.
+
+    Raises CannotConvert, and SettingsError without nncf.
+    """
+    refuse_without_nncf()
+    key = model_key(reference, "int8", f"nncf {version('nncf')}", calibration.digest)
+    known = read_kept(key)
+    if known is not None:
+        return known
+    model = converted(reference)
+    import nncf
+
+    batches = [_batch(calibration, row, reference) for row in range(len(calibration))]
+    with _quietly():
+        model = nncf.quantize(
+            model,
+            nncf.Dataset(batches),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(batches),
+        )
+    openvino_cache.keep(key, partial(save, model))
+    return model
+
+
+def _batch(tokens: TokenRows, row: int, reference: TorchEncoder) -> dict[str, NDArray[np.int64]]:
+    """One text alone: padding would be measured, too."""
+    return dict(zip(INPUTS, padded(tokens, np.array([row]), reference), strict=True))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep nncf's progress bars and its messages off the terminal."""
+    from nncf.common.logging import nncf_logger
+
+    level = nncf_logger.level
+    nncf_logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        nncf_logger.setLevel(level)

@@ -1,0 +1,173 @@
+"""Convert a loaded sentence-transformers model for OpenVINO: transformer, pooling and the rest.
+
+The result is compared with torch before it is used, since tracing can freeze what depends on a
+text's length, and is kept in the user's cache.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed_assets.digests import digest
+from embed_assets.embedding import openvino_cache
+from embed_assets.embedding.openvino_runtime import compiled, import_openvino
+from embed_assets.embedding.probe_texts import probe_tokens
+from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.embedding.torch_encoder import TorchEncoder
+
+if TYPE_CHECKING:
+    import openvino
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+# Raised when the conversion changes, so that what is kept is made again.
+_CONVERSION = "openvino-1"
+#: The inputs of a converted model, both int64 (n, width).
+INPUTS = ("input_ids", "attention_mask")
+_PACKAGES = ("openvino", "torch", "transformers", "sentence-transformers")
+# Between torch and OpenVINO in fp32. Rounding alone is 1e-6 of a vector's length.
+_MAX_DIFFERENCE = 1e-4
+# Of the 64 probe texts, every ninth: 8 texts of 40 to 2,560 characters.
+_PROBED_EVERY = 9
+
+
+class CannotConvert(Exception):
+    """OpenVINO cannot run this model, or gives other vectors than torch."""
+
+
+def model_key(reference: TorchEncoder, *parts: str) -> str:
+    """What a converted model is kept under: all that it is made from, and `parts`."""
+    versions = [f"{package} {version(package)}" for package in _PACKAGES]
+    prompt_length = reference.prompt_length or 0
+    content = reference.model.content_version
+    return digest(_CONVERSION, content, prompt_length, *versions, *parts)
+
+
+def converted(reference: TorchEncoder) -> "openvino.Model":
+    """The model of a torch encoder in fp32: input_ids and attention_mask (n, width) int64 in,
+    one vector (n, d) per text out, before it is cut or normalised by a setting.
+
+    Raises CannotConvert.
+    """
+    key = model_key(reference)
+    known = read_kept(key)
+    if known is not None:
+        return known
+    model = _converted(reference)
+    _refuse_other_vectors(model, reference)
+    openvino_cache.keep(key, partial(save, model))
+    return model
+
+
+def padded(
+    tokens: TokenRows, rows: NDArray[np.int64], reference: TorchEncoder
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and mask of some rows, int64 (len(rows), longest row), as a converted model wants.
+
+    Always padded on the right. Under a causal mask a pad on the left sees nothing at all, and what
+    OpenVINO's softmax makes of that, NaN, spreads to the text; pads on the right see the text.
+    """
+    return tokens.padded(rows, reference.pad_id)
+
+
+def read_kept(key: str) -> "openvino.Model | None":
+    """The model kept under a key, if any."""
+    file = openvino_cache.kept(key)
+    if file is None:
+        return None
+    try:
+        return import_openvino().Core().read_model(file)
+    except RuntimeError as error:
+        # Another process has just replaced it, or it is of a version that this one cannot read.
+        log.info("the converted model in %s is made again: %s", file, error)
+        return None
+
+
+def save(model: "openvino.Model", file: Path) -> None:
+    """Write a model as it is; OpenVINO would halve the weights' precision."""
+    import_openvino().save_model(model, file, compress_to_fp16=False)
+
+
+def _converted(reference: TorchEncoder) -> "openvino.Model":
+    import torch
+
+    class Whole(torch.nn.Module):
+        """Token ids in, vectors out: tracing knows no dictionaries of features."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = reference.transformer
+
+        def forward(self, input_ids: "Tensor", attention_mask: "Tensor") -> "Tensor":
+            features = reference.features(input_ids, attention_mask)
+            vectors: Tensor = self.transformer(features)["sentence_embedding"]
+            return vectors
+
+    tokens = probe_tokens(reference.token_ids, every=_PROBED_EVERY)
+    # Two rows of two lengths, so that padding is seen.
+    arrays = padded(tokens, np.array([0, 2]), reference)
+    example = tuple(torch.from_numpy(array) for array in arrays)
+    openvino = import_openvino()
+    shape = openvino.PartialShape([-1, -1])
+    try:
+        with _quietly(), torch.no_grad():
+            return openvino.convert_model(
+                Whole().eval(),
+                example_input=example,
+                input=[
+                    (name, shape, openvino.Type.i64) for name in ("input_ids", "attention_mask")
+                ],
+            )
+    # Tracing runs the model's own code, which can raise anything.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CannotConvert(reason) from error
+
+
+def _refuse_other_vectors(model: "openvino.Model", reference: TorchEncoder) -> None:
+    import torch
+
+    tokens = probe_tokens(reference.token_ids, every=_PROBED_EVERY)
+    request = compiled(model, "fp32").create_infer_request()
+    # All together, then the shortest alone: other widths and counts than the trace has seen.
+    for rows in (np.arange(len(tokens)), np.array([0])):
+        try:
+            request.infer(padded(tokens, rows, reference))
+        except RuntimeError as error:
+            raise CannotConvert(str(error).strip().partition("\n")[0]) from error
+        found = cast(NDArray[np.float32], request.get_output_tensor(0).data)
+        arrays = tokens.padded(rows, reference.pad_id, left=reference.pads_left)
+        with torch.inference_mode():
+            features = reference.features(*map(torch.from_numpy, arrays))
+            expected = reference.transformer(features)["sentence_embedding"].numpy()
+        if found.shape != expected.shape:
+            raise CannotConvert(f"vectors of shape {found.shape}, torch gives {expected.shape}")
+        scale = float(np.linalg.norm(expected, axis=1).max()) or 1.0
+        difference = float(np.abs(found - expected).max()) / scale
+        # The negation holds for NaN, too.
+        if not difference <= _MAX_DIFFERENCE:
+            raise CannotConvert(f"its vectors differ from torch's by {difference:.1e}")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the tracer's warnings off the terminal: the comparison with torch tells what matters."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
