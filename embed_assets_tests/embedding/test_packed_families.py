@@ -30,7 +30,7 @@ TOLERANCE = 2e-6
 
 
 def cpu_settings(folder: Path, **values: object) -> PipelineSettings:
-    return load_settings({"model": str(folder), "device": "cpu", **values})
+    return load_settings({"model": str(folder), "device": "cpu", "backend": "torch", **values})
 
 
 def packed_encoder(settings: PipelineSettings, precision: str = "fp32") -> PackedEncoder:
