@@ -1,6 +1,7 @@
 """`embed-assets evaluate`: score one model in one or several precisions, and tell."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from embed_assets.errors import SettingsError
@@ -11,6 +12,9 @@ from embed_assets.evaluation.scores import Scores, Task
 from embed_assets.evaluation.sts import SentencePairs, load_pairs, score_sts
 from embed_assets.evaluation.text_embedder import TextEmbedder, resolved_precision
 from embed_assets.settings import PipelineSettings
+
+# As many as a pipeline's own sample has (`embed_assets.calibration`).
+_N_SAMPLED = 128
 
 
 def run_evaluation(
@@ -61,7 +65,8 @@ def _scored(
     pairs: SentencePairs | None,
     on_texts: OnTexts,
 ) -> Scores:
-    embedder = TextEmbedder(settings, precision)
+    sample = _sample(beir, pairs) if precision == "int8" else []
+    embedder = TextEmbedder(settings, precision, sample)
     retrieval = spearman = None
     if beir is not None:
         whole = task.one_vector_per_document
@@ -71,6 +76,14 @@ def _scored(
     if pairs is not None:
         spearman = score_sts(pairs, embedder)
     return Scores(precision, embedder.max_tokens, retrieval, spearman)
+
+
+def _sample(beir: BeirSet | None, pairs: SentencePairs | None) -> list[str]:
+    """Some of the documents or sentences, spread over all of them."""
+    if beir is not None:
+        return list(islice(beir.corpus.texts(), 0, None, -(-beir.corpus.n_texts // _N_SAMPLED)))
+    sentences = pairs.first if pairs else ()
+    return list(sentences[:: -(-len(sentences) // _N_SAMPLED)])
 
 
 def _about(

@@ -41,9 +41,14 @@ class Passages:
 
 
 class TextEmbedder:
-    """A model in one precision, with its prompts and its token limit."""
+    """A model in one precision, with its prompts and its token limit.
 
-    def __init__(self, settings: PipelineSettings, precision: str) -> None:
+    `sample` are some of the texts to come: int8 is fitted to them, as documents.
+    """
+
+    def __init__(
+        self, settings: PipelineSettings, precision: str, sample: Sequence[str] = ()
+    ) -> None:
         model = open_model(settings)
         self.precision = precision
         self.max_tokens = resolved_max_tokens(settings, model)
@@ -54,12 +59,17 @@ class TextEmbedder:
             whole, self.max_tokens, settings.overlap, self._document_prompt
         )
         self._tokenizer = cutting(whole, model.folder, self.max_tokens)
-        self._encoder = load_encoder(settings, precision)
+        fitted_to = None
+        if precision == "int8":
+            fitted_to = _filled(token_rows(self._tokenizer, self._document_prompt, sample))
+        self._encoder = load_encoder(settings, precision, fitted_to)
         self._query_encoder = self._encoder
         if leaves_prompt_out(model.folder) and self._query_prompt != self._document_prompt:
             # An encoder knows one prompt's length, which is what it leaves out of the mean.
             of_queries = {"document_prompt": self._query_prompt}
-            self._query_encoder = load_encoder(settings.model_copy(update=of_queries), precision)
+            self._query_encoder = load_encoder(
+                settings.model_copy(update=of_queries), precision, fitted_to
+            )
 
     @property
     def device(self) -> str:
@@ -87,10 +97,9 @@ class TextEmbedder:
 
     def _encoded(self, encoder: Encoder, rows: TokenRows) -> NDArray[np.float32]:
         # Some tokenizers make nothing of an empty text. Its vector stays zero: similar to nothing.
-        filled = np.flatnonzero(rows.lengths)
         vectors = np.zeros((len(rows), encoder.dimension), dtype=np.float32)
-        read = TokenRows(rows.flat, np.concatenate(([0], rows.offsets[1:][filled])))
-        vectors[filled] = encode_all(encoder, read, encoder.max_tokens_per_batch)[0]
+        found, _ = encode_all(encoder, _filled(rows), encoder.max_tokens_per_batch)
+        vectors[rows.lengths > 0] = found
         return unit_vectors(vectors, self.precision)
 
 
@@ -107,6 +116,11 @@ def token_rows(tokenizer: "Tokenizer", prompt: str, texts: Sequence[str]) -> Tok
         encodings = tokenizer.encode_batch_fast(batch)
         ids += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
     return _ragged(ids)
+
+
+def _filled(rows: TokenRows) -> TokenRows:
+    """The rows that have tokens."""
+    return TokenRows(rows.flat, np.concatenate(([0], rows.offsets[1:][rows.lengths > 0])))
 
 
 def _ragged(rows: Sequence[NDArray[np.int32]]) -> TokenRows:

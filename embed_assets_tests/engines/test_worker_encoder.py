@@ -208,11 +208,14 @@ def test_a_closed_worker_is_gone(start: Start) -> None:
 
 
 PARENT = """
+import signal
 import numpy as np
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.engines.worker_encoder import WorkerEncoder
 from embed_assets_tests.engines.fake_encoder import WAIT, FakeEncoder
 
+# As in a terminal: what starts in the background of a shell ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 worker = WorkerEncoder(FakeEncoder, "cuda:1")
 print(worker.token_ids("text")[1], flush=True)
 tokens = TokenRows(np.array([WAIT], dtype=np.int32), np.array([0, 1]))

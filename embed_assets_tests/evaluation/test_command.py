@@ -71,6 +71,17 @@ def test_without_options_it_chunks_and_auto_says_what_it_chose(beir: Path, tiny_
     assert "precisions" not in found
 
 
+def test_int8_is_fitted_to_the_set_and_told_beside_fp32(
+    beir: Path, pairs: Path, tiny_bert: Path
+) -> None:
+    pytest.importorskip("nncf")
+    asked = ("--model", tiny_bert, "--precision", "fp32", "--precision", "int8", "--json")
+    for arguments, metric in ((("--beir", beir), "ndcg_at_10"), (("--sts", pairs), "spearman")):
+        found = last_line(invoke(*arguments, *asked))
+        assert found["precision"] == "fp32"
+        assert metric in found["precisions"]["int8"]["relative_loss"]
+
+
 def test_a_prompt_stands_before_each_text(tiny_bert: Path, tmp_path: Path) -> None:
     documents = {f"d{i}": line for i, line in enumerate(TEXTS[0].split()) if line}
     queries = {f"q{i}": f"a {text}" for i, text in enumerate(documents.values())}
