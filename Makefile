@@ -32,15 +32,16 @@ format: $(VENV)/.installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.installed-dev ## Measure against sentence-transformers; CORPUS=folder of text
-	$(BIN)/python -m benchmarks.end_to_end $(if $(CORPUS),--corpus $(CORPUS))
+bench: $(VENV)/.installed-dev ## Measure against peers in turn; CORPUS=folder of text
+	$(BIN)/python -m benchmarks.speed $(if $(CORPUS),--corpus $(CORPUS))
+	$(BIN)/python -m benchmarks.end_to_end --name end-to-end $(if $(CORPUS),--corpus $(CORPUS))
 
 soak: $(VENV)/.installed-dev ## Kill runs at least 200 times, and all long fault injection; an hour
 	$(BIN)/python -m embed_assets_tests.faults.soak --kills 200 --json benchmarks/results/soak.json
 	$(BIN)/pytest -m soak
 
 clean: ## Remove the environment, the tables and Dagster's state
-	rm -rf $(VENV) .dagster tables .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .dagster tables .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "python3 is needed, 3.11 to 3.13"; exit 1; }

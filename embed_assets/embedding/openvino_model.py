@@ -165,9 +165,14 @@ def _quietly() -> Iterator[None]:
 
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    # It warns of its own old names, which the tracer looks at with all others.
+    modules = logging.getLogger("sentence_transformers")
+    modules_level = modules.level
+    modules.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         transformers_logging.set_verbosity(level)
+        modules.setLevel(modules_level)
