@@ -50,6 +50,11 @@ def pid_of(worker: WorkerEncoder) -> int:
     return worker.token_ids("text")[1]
 
 
+def wait_until_dead(child: int) -> None:
+    """Until every thread of it ended. WNOWAIT leaves the exit status to whom it belongs."""
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+
 def wait_until_gone(pid: int) -> None:
     for _ in range(3_000):
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -103,7 +108,7 @@ def test_a_worker_killed_while_idle_is_replaced(start: Start) -> None:
     worker = start()
     first = pid_of(worker)
     os.kill(first, signal.SIGKILL)
-    wait_until_gone(first)
+    wait_until_dead(first)
     assert encode_all(worker, texts(5), 8)[0][0, 0] == 5
 
 
