@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from embed_assets.embedding.device_memory import out_of_memory_reason
 from embed_assets.embedding.packing import PackedShape
-from embed_assets.embedding.torch_encoder import out_of_memory_reason
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.embedding.captured_graphs import CapturedGraphs
+from embed_assets.embedding.device_memory import release_cached_memory
 from embed_assets.embedding.encoder import DeviceOutOfMemory, Encoder, encode_all
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.length_buckets import Batch
@@ -116,12 +117,9 @@ class PackedEncoder:
 
     def _release(self) -> None:
         """Make room: all graphs, buffers and cached blocks."""
-        import torch
-
         self._graphs.clear()
         self._ring.release()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached_memory()
 
 
 def new_cuda_encoder(

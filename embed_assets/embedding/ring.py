@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_assets.embedding.device_memory import out_of_memory_reason
 from embed_assets.embedding.encoder import DeviceOutOfMemory
 from embed_assets.embedding.length_buckets import Batch
-from embed_assets.embedding.torch_encoder import out_of_memory_reason
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Batches under way at once: one computes, one waits, one comes down, one is being written.
-_DEPTH = 4
+# Batches under way at once on a GPU: one computes, one waits, one comes down, one is being written.
+_CUDA_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Job:
 class Ring:
     """The slots of one device. Serves one `run` at a time. On a CPU all happens in place."""
 
-    def __init__(self, device: "torch.device", depth: int = _DEPTH) -> None:
-        self._depth = depth
+    def __init__(self, device: "torch.device", depth: int | None = None) -> None:
+        self._depth = depth or (_CUDA_DEPTH if device.type == "cuda" else 1)
         self._new_slot = _CudaSlots(device) if device.type == "cuda" else _HostSlot
         self._slots: list[_HostSlot | _CudaSlot] = []
         self._is_running = False

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_assets.embedding.device_memory import release_cached_memory
 from embed_assets.embedding.encoder import DeviceOutOfMemory
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.length_buckets import Batch, plan_batches
 from embed_assets.embedding.model import Model, document_prompt, query_prompt
+from embed_assets.embedding.ring import Job, Ring
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
 
@@ -46,6 +48,7 @@ class TorchEncoder:
         self._normalize = settings.normalize
         self._truncate_dim = settings.truncate_dim
         self._precision = precision
+        self._ring = Ring(transformer.device)
         full = int(cast(int, transformer.get_embedding_dimension()))
         if settings.truncate_dim is not None and settings.truncate_dim > full:
             raise InputError(
@@ -91,10 +94,16 @@ class TorchEncoder:
     def encode(
         self, tokens: TokenRows, batches: Sequence[Batch]
     ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
-        """Each batch with its vectors (len(batch.rows), dimension), one after the other."""
-        for batch in batches:
-            arrays = tokens.padded(batch.rows, self.pad_id, left=self.pads_left)
-            yield batch, self._encoded(batch, *arrays)
+        """Each batch with its vectors (len(batch.rows), dimension).
+
+        On a GPU the next batch goes up while one computes.
+        """
+        try:
+            yield from self._ring.run(self._job(tokens, batch) for batch in batches)
+        except DeviceOutOfMemory:
+            self._ring.release()
+            release_cached_memory()
+            raise
 
     def token_ids(self, text: str) -> list[int]:
         """What the model's own preprocessing makes of a document."""
@@ -120,30 +129,21 @@ class TorchEncoder:
             features["prompt_length"] = self.prompt_length
         return features
 
-    def _encoded(
-        self, batch: Batch, ids: NDArray[np.int64], mask: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        import torch
+    def _job(self, tokens: TokenRows, batch: Batch) -> Job:
+        from torch.nn.functional import normalize
 
-        device = self.transformer.device
-        tensors = (torch.from_numpy(array).to(device) for array in (ids, mask))
-        try:
-            with torch.inference_mode():
-                features = self.features(*tensors)
-                vectors = self.transformer(features)["sentence_embedding"].float()
-                vectors = vectors[:, : self._dimension]
-                if self._normalize:
-                    vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
-                return cast(NDArray[np.float32], vectors.cpu().numpy())
-        except RuntimeError as error:
-            found = out_of_memory_reason(error)
-            if found is None:
-                raise
-            reason = found
-        # Outside the handler: a live traceback holds the tensors that should make room.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise DeviceOutOfMemory(reason, batch)
+        ids, mask = tokens.padded(batch.rows, self.pad_id, left=self.pads_left)
+
+        def write(inputs: NDArray[np.int32]) -> None:
+            inputs[:] = np.concatenate((ids, mask), axis=None)
+
+        def compute(inputs: "Tensor") -> "Tensor":
+            features = self.features(*inputs.view(2, *ids.shape).long())
+            vectors = self.transformer(features)["sentence_embedding"].float()
+            vectors = vectors[:, : self._dimension]
+            return normalize(vectors, p=2, dim=1) if self._normalize else vectors
+
+        return Job(batch, ids.size + mask.size, len(batch.rows), write, compute)
 
     def _excludes_prompt(self) -> bool:
         return bool(self._document_prompt) and any(
@@ -153,18 +153,6 @@ class TorchEncoder:
     def _n_prompt_tokens(self) -> int:
         features = self.transformer.preprocess(["a"], prompt=self._document_prompt)
         return int(features["prompt_length"])
-
-
-def out_of_memory_reason(error: RuntimeError) -> str | None:
-    """The first line of an error that says the device has no room; None for another error."""
-    import torch
-
-    # The CPU allocator and cuBLAS have no exception class of their own.
-    is_full = isinstance(error, torch.OutOfMemoryError) or any(
-        text in str(error)
-        for text in ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )
-    return str(error).partition("\n")[0] if is_full else None
 
 
 def resolve_device(device: str) -> str:
