@@ -1,6 +1,12 @@
-"""How a full device shows itself. The CPU's allocator and cuBLAS have no exception class."""
+"""How a full device shows itself."""
 
-_SIGNS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# The CPU's allocators, those of torch and of OpenVINO, and cuBLAS have no exception class.
+_SIGNS = (
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def out_of_memory_reason(error: RuntimeError) -> str | None:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from embed_assets.digests import digest
 from embed_assets.embedding import openvino_cache
+from embed_assets.embedding.device_answers import DeviceAnswers
+from embed_assets.embedding.device_memory import out_of_memory_reason
 from embed_assets.embedding.openvino_runtime import compiled, import_openvino
 from embed_assets.embedding.probe_texts import probe_tokens
 from embed_assets.embedding.token_rows import TokenRows
@@ -40,8 +42,16 @@ _MAX_DIFFERENCE = 1e-4
 _PROBED_EVERY = 9
 
 
+# File of the models that cannot be converted: finding out takes as long as converting.
+_REFUSALS = "not_convertible"
+
+
 class CannotConvert(Exception):
     """OpenVINO cannot run this model, or gives other vectors than torch."""
+
+
+class _OutOfMemory(CannotConvert):
+    """The machine had no room for the conversion; it may have at another time."""
 
 
 def model_key(reference: TorchEncoder, *parts: str) -> str:
@@ -56,14 +66,24 @@ def converted(reference: TorchEncoder) -> "openvino.Model":
     """The model of a torch encoder in fp32: input_ids and attention_mask (n, width) int64 in,
     one vector (n, d) per text out, before it is cut or normalised by a setting.
 
-    Raises CannotConvert.
+    Raises CannotConvert, also for a model that could not be converted in an earlier process.
     """
     key = model_key(reference)
     known = read_kept(key)
     if known is not None:
         return known
-    model = _converted(reference)
-    _refuse_other_vectors(model, reference)
+    refusals = DeviceAnswers(_REFUSALS)
+    reason = refusals.get(key)
+    if isinstance(reason, str):
+        raise CannotConvert(reason)
+    try:
+        model = _converted(reference)
+        _refuse_other_vectors(model, reference)
+    except _OutOfMemory:
+        raise
+    except CannotConvert as error:
+        refusals.put(key, str(error))
+        raise
     openvino_cache.keep(key, partial(save, model))
     return model
 
@@ -129,8 +149,15 @@ def _converted(reference: TorchEncoder) -> "openvino.Model":
             )
     # Tracing runs the model's own code, which can raise anything.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CannotConvert(reason) from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: Exception) -> CannotConvert:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    is_full = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and out_of_memory_reason(error) is not None
+    )
+    return _OutOfMemory(reason) if is_full else CannotConvert(reason)
 
 
 def _refuse_other_vectors(model: "openvino.Model", reference: TorchEncoder) -> None:
@@ -143,7 +170,7 @@ def _refuse_other_vectors(model: "openvino.Model", reference: TorchEncoder) -> N
         try:
             request.infer(padded(tokens, rows, reference))
         except RuntimeError as error:
-            raise CannotConvert(str(error).strip().partition("\n")[0]) from error
+            raise _refusal(error) from error
         found = cast(NDArray[np.float32], request.get_output_tensor(0).data)
         arrays = tokens.padded(rows, reference.pad_id, left=reference.pads_left)
         with torch.inference_mode():

@@ -126,22 +126,44 @@ def test_a_batch_that_fails_is_told(
         list(encoder.encode(tokens, encoder.plan(tokens.lengths, 200)))
 
 
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("empty_cache")
 def test_torch_takes_over_where_a_model_does_not_convert(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_arguments: object, **_named: object) -> None:
         raise NotImplementedError("no such operation: aten::sparkle\nmore")
 
-    monkeypatch.setattr("embed_assets.embedding.openvino_cache.kept", lambda _key: None)
-    monkeypatch.setattr("openvino.convert_model", refuse)
-    encoder = loaded(cpu_settings(tiny_bert))
-    assert isinstance(encoder, TorchEncoder)
-    warning = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warning) == 1
-    assert "no such operation: aten::sparkle; torch runs it, which is slower" in warning[0]
-    assert "more" not in warning[0]
+    with monkeypatch.context() as patched:
+        patched.setattr("openvino.convert_model", refuse)
+        assert isinstance(loaded(cpu_settings(tiny_bert)), TorchEncoder)
+    # Found out once: the next process takes torch at once, and says so again.
+    assert isinstance(loaded(cpu_settings(tiny_bert)), TorchEncoder)
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 2
+    assert "no such operation: aten::sparkle; torch runs it, which is slower" in warnings[0]
+    assert "more" not in warnings[0]
+    assert warnings[1] == warnings[0]
 
 
+@pytest.mark.usefixtures("empty_cache")
+def test_a_conversion_for_which_there_was_no_memory_is_tried_again(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object, **_named: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("openvino.convert_model", full)
+        assert isinstance(loaded(cpu_settings(tiny_bert)), TorchEncoder)
+    assert isinstance(loaded(cpu_settings(tiny_bert)), OpenVinoEncoder)
+
+
+@pytest.mark.usefixtures("empty_cache")
 def test_a_conversion_that_changes_vectors_is_not_used(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,7 +181,6 @@ def test_a_conversion_that_changes_vectors_is_not_used(
             reader.replace_source_output(scaled.output(0))
         return converted
 
-    monkeypatch.setattr("embed_assets.embedding.openvino_cache.kept", lambda _key: None)
     monkeypatch.setattr("openvino.convert_model", convert_another)
     assert isinstance(loaded(cpu_settings(tiny_bert)), TorchEncoder)
     assert "its vectors differ from torch's by" in caplog.text
