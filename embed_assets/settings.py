@@ -177,6 +177,12 @@ class PipelineSettings(BaseModel):
     sensor_seconds: int = Field(
         60, ge=5, description="How often the sensor looks for changed files."
     )
+    on_failure: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="Function of yours, as package.module:function, that Dagster calls with a "
+        "RunFailure when a run failed for good: to send its text() by Slack or mail.",
+    )
     report_schedule: str = Field(
         "0 3 * * *", description="Cron line of the quality report's refresh."
     )
