@@ -1,6 +1,9 @@
 """From settings to Dagster definitions: everything one pipeline brings, in one call."""
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition,
+)
 
 from embed_assets.orchestration.alerts import OnFailure, failure_sensor
 from embed_assets.orchestration.assets import build_assets
@@ -28,7 +31,7 @@ def build_pipeline(
     `on_failure` hears of each run that failed for good, as a `RunFailure`. Several pipelines merge
     with `Definitions.merge`: nothing is shared but the pool named "gpu".
     """
-    jobs = [
+    jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
         embed_job(settings),
         shards_job(settings),
         report_job(settings),

@@ -8,10 +8,10 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import ConfigurableClassData, deserialize_value
 
-from embed_assets.orchestration.run_processes import process_of
+from embed_assets.orchestration.run_processes import has_lasting_server, process_of
 
-# A code server that restarts is back by then; one that is not has taken its runs with it.
-_UNREACHABLE_SECONDS = 120
+# Without its code server a run cannot be tried again, so there is no hurry.
+_UNREACHABLE_SECONDS = 3600
 _ASK_SECONDS = 10
 
 
@@ -37,14 +37,16 @@ class WatchedRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the worker of a started run lives. What nobody here can know counts as alive."""
         process = process_of(self._instance, run)
-        if process is None:
-            return self._ask_code_server(run.run_id)
-        if process.is_alive():
+        if process is not None and process.is_alive():
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"its process {process.pid} is gone")
+        if process is not None and not has_lasting_server(run):
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"its process {process.pid} is gone")
+        # The daemon tries a retry once, and that fails while the code server is away: a run whose
+        # server can come back is not failed before it does.
+        return self._ask_code_server(run.run_id)
 
     def _ask_code_server(self, run_id: str) -> CheckRunHealthResult:
-        client = self._get_grpc_client_for_termination(run_id)
+        client = self._get_grpc_client_for_termination(run_id)  # type: ignore[no-untyped-call]
         if client is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         try:

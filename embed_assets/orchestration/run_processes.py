@@ -59,6 +59,13 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunProcess |
     return None
 
 
+def has_lasting_server(run: dg.DagsterRun) -> bool:
+    """Whether the run's code server has a port, where it answers again after a restart; that of
+    `dagster dev` has a socket, which is another one each time.
+    """
+    return "port" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+
+
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Fail the runs whose process on this machine is gone, and free the pool slots that they and
     finished runs hold. Returns the ids of the runs that were failed.

@@ -40,7 +40,7 @@ def rendered(run_k8s_config: dict[str, Any], env_secrets: list[str]) -> dict[str
         construct_dagster_k8s_job,
     )
 
-    launcher = {
+    launcher: dict[str, Any] = {
         "service_account_name": "dagster",
         "instance_config_map": "dagster-instance",
         "postgres_password_secret": "dagster-postgresql-secret",
@@ -48,14 +48,16 @@ def rendered(run_k8s_config: dict[str, Any], env_secrets: list[str]) -> dict[str
         "job_image": "registry.example.com/embed-assets:0.1.0",
         "env_secrets": env_secrets,
     }
-    schema = resolve_to_config_type(DagsterK8sJobConfig.config_type_run_launcher())
+    config_type = DagsterK8sJobConfig.config_type_run_launcher()  # type: ignore[no-untyped-call]
+    schema = resolve_to_config_type(config_type)
     checked = process_config(schema, {**launcher, "run_k8s_config": run_k8s_config})
     assert checked.success, checked.errors
+    ours = UserDefinedDagsterK8sConfig.from_dict(run_k8s_config)  # type: ignore[no-untyped-call]
     job = construct_dagster_k8s_job(
         DagsterK8sJobConfig(**launcher),
         args=["dagster", "api", "execute_run", "..."],
         job_name="dagster-run-1",
-        user_defined_k8s_config=UserDefinedDagsterK8sConfig.from_dict(run_k8s_config),
+        user_defined_k8s_config=ours,
     )
     return dict(ApiClient().sanitize_for_serialization(job))
 
