@@ -39,6 +39,7 @@ READING_SETTINGS = (
 )
 
 _SIZE = TypeAdapter(ByteSize)
+_POSTGRES = "postgresql+psycopg2://"
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -176,6 +177,12 @@ class PipelineSettings(BaseModel):
     sensor_seconds: int = Field(
         60, ge=5, description="How often the sensor looks for changed files."
     )
+    on_failure: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="Function of yours, as package.module:function, that Dagster calls with a "
+        "RunFailure when a run failed for good: to send its text() by Slack or mail.",
+    )
     report_schedule: str = Field(
         "0 3 * * *", description="Cron line of the quality report's refresh."
     )
@@ -260,3 +267,18 @@ def dagster_home() -> Path | None:
     """DAGSTER_HOME from the environment, or None where it is not set."""
     value = os.environ.get("DAGSTER_HOME")
     return Path(value).expanduser() if value else None
+
+
+def uses_postgres() -> bool:
+    """Whether Dagster's state is to be kept in the database that DAGSTER_POSTGRES_URL names.
+
+    Raises SettingsError where the URL names another driver than the one that Dagster brings.
+    """
+    url = os.environ.get("DAGSTER_POSTGRES_URL", "")
+    if url and not url.startswith(_POSTGRES):
+        # Not the URL itself: it holds a password.
+        raise SettingsError(
+            f"DAGSTER_POSTGRES_URL starts with {url.split('://')[0][:20]!r}; write "
+            f"{_POSTGRES}USER:PASSWORD@HOST:5432/DATABASE"
+        )
+    return bool(url)

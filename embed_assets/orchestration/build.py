@@ -1,7 +1,11 @@
 """From settings to Dagster definitions: everything one pipeline brings, in one call."""
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition,
+)
 
+from embed_assets.orchestration.alerts import OnFailure, failure_sensor
 from embed_assets.orchestration.assets import build_assets
 from embed_assets.orchestration.automation import (
     embed_job,
@@ -16,20 +20,30 @@ from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.settings import PipelineSettings
 
 
-def build_pipeline(settings: PipelineSettings, observer: Observer | None = None) -> dg.Definitions:
-    """Assets, checks, jobs, sensor and schedules of one pipeline, keyed `<name>/...`.
+def build_pipeline(
+    settings: PipelineSettings,
+    observer: Observer | None = None,
+    *,
+    on_failure: OnFailure | None = None,
+) -> dg.Definitions:
+    """Assets, checks, jobs, sensors and schedules of one pipeline, keyed `<name>/...`.
 
-    Several merge with `Definitions.merge`: nothing is shared but the pool named "gpu".
+    `on_failure` hears of each run that failed for good, as a `RunFailure`. Several pipelines merge
+    with `Definitions.merge`: nothing is shared but the pool named "gpu".
     """
+    jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
+        embed_job(settings),
+        shards_job(settings),
+        report_job(settings),
+        maintenance_job(settings),
+    ]
     return dg.Definitions(
         assets=build_assets(settings, observer or Silent()),
-        jobs=[
-            embed_job(settings),
-            shards_job(settings),
-            report_job(settings),
-            maintenance_job(settings),
+        jobs=jobs,
+        sensors=[
+            file_sensor(settings),
+            failure_sensor(settings, {job.name for job in jobs}, on_failure),
         ],
-        sensors=[file_sensor(settings)],
         schedules=schedules(settings),
         resources={
             gpu_key(settings.name): GpuResource(

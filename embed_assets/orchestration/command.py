@@ -19,6 +19,7 @@ from embed_assets.orchestration.project import (
     project_home,
     project_root,
 )
+from embed_assets.orchestration.run_processes import end_dead_runs, this_process
 from embed_assets.progress_bar import ProgressBar
 from embed_assets.run_summary import (
     print_interrupted,
@@ -58,6 +59,7 @@ def run_pipeline(
     n_bytes = {s: sum(piece.n_bytes for piece in pipeline.pieces[s]) for s in work}
     bar = ProgressBar(n_bytes, started_at)
     with open_instance() if is_declared else dg.DagsterInstance.ephemeral() as instance:
+        end_dead_runs(instance)
         definitions = build_pipeline(settings, observer=bar)
         runner = _Runner(settings, definitions, instance, force)
         runner.record_shards()
@@ -116,7 +118,7 @@ class _Runner:
         ops = {f"{self._name}__{stage}": {"config": {"force": self._force}} for stage in stages}
         result = self._definitions.resolve_job_def(f"{self._name}_embed").execute_in_process(
             instance=self._instance,
-            tags=range_tags(shards),
+            tags={**range_tags(shards), **this_process()},
             asset_selection=[dg.AssetKey([self._name, stage]) for stage in stages],
             run_config={**_QUIET, "ops": ops},
             raise_on_error=False,
@@ -143,7 +145,10 @@ class _Runner:
     def _must(self, job: str) -> None:
         """Run an unpartitioned job. Raises InputError with the first failure's reason."""
         result = self._definitions.resolve_job_def(job).execute_in_process(
-            instance=self._instance, run_config=_QUIET, raise_on_error=False
+            instance=self._instance,
+            tags=this_process(),
+            run_config=_QUIET,
+            raise_on_error=False,
         )
         if not result.success:
             raise InputError(_first_failure(result))

@@ -10,7 +10,7 @@ from filelock import FileLock
 import embed_assets.defs
 from embed_assets.errors import SettingsError
 from embed_assets.orchestration.component import EmbeddingPipeline
-from embed_assets.settings import PipelineSettings, dagster_home
+from embed_assets.settings import PipelineSettings, dagster_home, uses_postgres
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -56,15 +56,16 @@ def project_home() -> Path | None:
 def prepared_home(home: Path) -> Path:
     """A DAGSTER_HOME that is safe to use: the project's dagster.yaml in force, storage migrated.
 
+    With DAGSTER_POSTGRES_URL set, deploy/dagster-postgres.yaml is the one in force.
+
     Several processes that meet an empty SQLite home at once corrupt it for good, so it is made
     here, by one.
     """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
-    config, source = home / "dagster.yaml", project_root() / "dagster.yaml"
     with FileLock(home / ".lock"):
-        if not config.exists() and source.is_file() and home == project_home():
-            config.symlink_to(source)
+        if home == project_home():
+            _link_configuration(home / "dagster.yaml")
         if not (home / "history").exists():
             with (
                 redirect_stdout(io.StringIO()),
@@ -72,6 +73,16 @@ def prepared_home(home: Path) -> Path:
             ):
                 instance.upgrade()
     return home
+
+
+def _link_configuration(config: Path) -> None:
+    """Put the project's configuration in force, unless somebody put a file of their own there."""
+    sources = [project_root() / "dagster.yaml", project_root() / "deploy/dagster-postgres.yaml"]
+    source = sources[uses_postgres()]
+    is_ours = config.is_symlink() and config.readlink() in sources
+    if source.is_file() and (is_ours or not config.exists()):
+        config.unlink(missing_ok=True)
+        config.symlink_to(source)
 
 
 def _innermost(error: BaseException) -> str:

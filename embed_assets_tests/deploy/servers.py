@@ -55,12 +55,13 @@ def process(arguments: list[str], port: int, log: Path, **environment: str) -> I
         yield
     finally:
         server.terminate()
-        try:
+        # A code server waits for its runs.
+        with suppress(subprocess.TimeoutExpired):
             server.wait(10)
-        finally:
-            # Dagster's web server has a code server below it.
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
+        # Dagster's web server has a code server below it.
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait(10)
 
 
 def recipe(port: int, upstream: int, password: Path, tls: Path | None = None) -> str:
