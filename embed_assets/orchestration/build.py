@@ -14,18 +14,20 @@ from embed_assets.orchestration.maintenance import maintenance_job
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.settings import PipelineSettings
+from embed_assets.siblings import Declared, side_by_side
 
 
 def build_pipeline(settings: PipelineSettings, observer: Observer | None = None) -> dg.Definitions:
     """Assets, checks, jobs, sensor and schedules of one pipeline, keyed `<name>/...`.
 
-    Several merge with `Definitions.merge`: nothing is shared but the pool named "gpu".
+    Several merge with `Definitions.merge`: nothing is shared but the pool named "gpu". Better is
+    `build_pipelines`, which sees when they would be in each other's way.
     """
     return dg.Definitions(
         assets=build_assets(settings, observer or Silent()),
         jobs=[
             embed_job(settings),
-            shards_job(settings),
+            *([shards_job(settings)] if settings.documents_of is None else []),
             report_job(settings),
             maintenance_job(settings),
         ],
@@ -37,3 +39,14 @@ def build_pipeline(settings: PipelineSettings, observer: Observer | None = None)
             )
         },
     )
+
+
+def build_pipelines(*settings: PipelineSettings) -> dg.Definitions:
+    """Several pipelines of one code location; `documents_of` may name another one of them.
+
+    Raises SettingsError for two of one name or over the same tables.
+    """
+    pipelines = side_by_side(
+        Declared(each, f"pipeline {n} of build_pipelines") for n, each in enumerate(settings, 1)
+    )
+    return dg.Definitions.merge(*(build_pipeline(each) for each in pipelines.values()))
