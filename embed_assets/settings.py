@@ -91,6 +91,7 @@ class PipelineSettings(BaseModel):
         (".*/",),
         description="Skip paths that match one of these .gitignore-style "
         "patterns. Default: hidden folders.",
+        examples=[[".*/", "*.log"]],
     )
     text_column: str = Field(
         "text", description="Column or key that holds the text in JSONL, CSV and Parquet files."
@@ -119,6 +120,7 @@ class PipelineSettings(BaseModel):
         BUNDLED_MODEL,
         min_length=1,
         description="The bundled all-MiniLM-L6-v2, a sentence-transformers folder, or a hub name.",
+        examples=["all-MiniLM-L6-v2", "models/e5-base", "intfloat/e5-base-v2"],
     )
     revision: str | None = Field(
         None,
@@ -147,6 +149,7 @@ class PipelineSettings(BaseModel):
         None,
         ge=8,
         description="Most tokens in a chunk, special tokens included. Default: the model's limit.",
+        examples=[256],
     )
     overlap: int = Field(0, ge=0, description="Tokens that a chunk repeats from the one before it.")
 

@@ -37,7 +37,7 @@ def init_pipeline(name: str, values: Mapping[str, object]) -> None:
     made.folder.mkdir(parents=True, exist_ok=True)
     # Exclusively: whoever was quicker keeps what is there.
     with file.open("x", encoding="utf-8") as out:
-        out.write(yaml_text(_TYPE, made.values))
+        out.write(yaml_text(_TYPE, name, made.values))
     _print_next(made, file, project)
 
 

@@ -5,6 +5,7 @@
 
 import os
 import re
+import textwrap
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Union, get_args, get_origin
 
 import yaml
 
+from embed_assets.bundled import BUNDLED_CORPUS
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.settings import NAME_PATTERN, PipelineSettings, load_settings
 from embed_assets.sources.open_source import open_source
@@ -64,17 +66,15 @@ def _check_name(folder: Path) -> None:
         raise InputError(f"{taken} is there already; choose another name, or edit that file")
 
 
-def yaml_text(type_name: str, values: Mapping[str, object]) -> str:
+def yaml_text(type_name: str, name: str, values: Mapping[str, object]) -> str:
     """A short `defs.yaml`: what was given, and what is wanted most as comments."""
     lines = [f"type: {type_name}", "", "attributes:"]
-    for name in values:
-        lines += [f"  # {line}" for line in _described(name)]
-        lines += [f"  {line}" for line in _yaml_lines({name: values[name]})]
-    lines += [] if values else ["  corpus: bundled:python-docs"]
-    for name in _SUGGESTED:
-        if name not in values:
-            lines += ["", *(f"  # {line}" for line in _described(name))]
-            lines += [f"  # {line}" for line in _yaml_lines({name: _example(name)})]
+    for key, value in (values or {"corpus": BUNDLED_CORPUS}).items():
+        lines += [*_comment(key), f"  {_yaml_line(key, value)}"]
+    for key in _SUGGESTED:
+        if key not in values:
+            value = f"tables/{name}" if key == "tables" else _example(key)
+            lines += ["", *_comment(key), f"  # {_yaml_line(key, value)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -93,26 +93,20 @@ def python_text(type_name: str, name: str, values: Mapping[str, object]) -> str:
     )
 
 
-def _described(name: str) -> list[str]:
-    """A setting's description in lines of a comment."""
-    words = (PipelineSettings.model_fields[name].description or "").split()
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) > 90:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
+def _comment(key: str) -> list[str]:
+    """A setting's description."""
+    lines = textwrap.wrap(PipelineSettings.model_fields[key].description or "", 94)
+    return [f"  # {line}" for line in lines]
 
 
-def _example(name: str) -> object:
-    field = PipelineSettings.model_fields[name]
+def _example(key: str) -> object:
+    field = PipelineSettings.model_fields[key]
     return field.examples[0] if field.examples else field.get_default()
 
 
-def _yaml_lines(value: dict[str, object]) -> list[str]:
-    # One long line a value: a path must not be folded.
-    text = yaml.safe_dump(value, default_flow_style=False, allow_unicode=True, width=10_000)
-    return text.splitlines()
+def _yaml_line(key: str, value: object) -> str:
+    # A list in brackets, and a path in one line, however long.
+    return yaml.safe_dump({key: value}, allow_unicode=True, width=10_000).strip()
 
 
 def _from_root(key: str, value: object, project_root: Path) -> object:

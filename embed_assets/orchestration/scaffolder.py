@@ -65,5 +65,5 @@ class PipelineScaffolder(dg.Scaffolder[BaseModel]):
             text = python_text(request.type_name, folder.name, made.values)
             (folder / "component.py").write_text(text, encoding="utf-8")
         else:
-            text = yaml_text(request.type_name, made.values)
+            text = yaml_text(request.type_name, folder.name, made.values)
             (folder / "defs.yaml").write_text(text, encoding="utf-8")
