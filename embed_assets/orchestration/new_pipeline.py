@@ -106,7 +106,9 @@ def _example(key: str) -> object:
 
 def _yaml_line(key: str, value: object) -> str:
     # A list in brackets, and a path in one line, however long.
-    return yaml.safe_dump({key: value}, allow_unicode=True, width=10_000).strip()
+    return yaml.safe_dump(
+        {key: value}, default_flow_style=None, allow_unicode=True, width=10_000
+    ).strip("{}\n")
 
 
 def _from_root(key: str, value: object, project_root: Path) -> object:
