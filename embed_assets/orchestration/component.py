@@ -89,6 +89,12 @@ class EmbeddingPipeline(dg.Component, dg.Resolvable, PipelineSettings):
             return build_pipeline(self.settings)
         return build_pipeline(declared_in(tree).get(self.name, self.settings))
 
+    def located(self, base: Path) -> Self:
+        """The same with relative paths resolved at `base`."""
+        # Not of this object's own fields: Dagster's `model` hides the default of ours.
+        located = self.settings.located(base)
+        return type(self)(**located.model_dump(exclude_unset=True))
+
     @property
     def settings(self) -> PipelineSettings:
         """The plain settings, without the component around them."""

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embed_assets.errors import SettingsError
-from embed_assets.orchestration.new_pipeline import NewPipeline, new_pipeline, yaml_text
+from embed_assets.orchestration.new_pipeline import (
+    NewPipeline,
+    check_name,
+    new_pipeline,
+    yaml_text,
+)
 from embed_assets.orchestration.project import Project, current_project, declared_pipelines
 from embed_assets.siblings import Declared, side_by_side
 from embed_assets.terminal import console, plain, size
@@ -19,6 +24,7 @@ def init_pipeline(name: str, values: Mapping[str, object]) -> None:
     Raises InputError, with nothing written, where there is no project, or for what `new_pipeline`
     and the pipelines that are there already say against it.
     """
+    check_name(name)
     project = current_project()
     if project is None:
         raise SettingsError(

@@ -16,7 +16,7 @@ import yaml
 
 from embed_assets.bundled import BUNDLED_CORPUS
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.settings import NAME_PATTERN, PipelineSettings, load_settings
+from embed_assets.settings import DOCUMENT_SETTINGS, NAME_PATTERN, PipelineSettings, load_settings
 from embed_assets.sources.open_source import open_source
 from embed_assets.sources.source import Listing
 
@@ -46,7 +46,8 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
     Raises InputError, and nothing has been touched, if the name cannot be had or is taken, a
     setting is wrong, or the corpus is not there.
     """
-    _check_name(folder)
+    check_name(folder.name)
+    _check_is_new(folder)
     given = {key: _from_root(key, value, project_root) for key, value in values.items()}
     plain = {k: v for k, v in given.items() if not (isinstance(v, str) and _TEMPLATE in v)}
     settings = load_settings({"name": folder.name, **plain}).located(project_root)
@@ -55,12 +56,16 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
     return NewPipeline(folder, written, settings, files)
 
 
-def _check_name(folder: Path) -> None:
-    if not re.fullmatch(NAME_PATTERN, folder.name):
+def check_name(name: str) -> None:
+    """Raise SettingsError if a pipeline cannot be called so."""
+    if not re.fullmatch(NAME_PATTERN, name):
         raise SettingsError(
-            f"a pipeline cannot be called {folder.name!r}: take letters, digits and underscores, "
+            f"a pipeline cannot be called {name!r}: take letters, digits and underscores, "
             "64 at most"
         )
+
+
+def _check_is_new(folder: Path) -> None:
     taken = next((folder / name for name in _DECLARING if (folder / name).exists()), None)
     if taken is not None:
         raise InputError(f"{taken} is there already; choose another name, or edit that file")
@@ -71,8 +76,9 @@ def yaml_text(type_name: str, name: str, values: Mapping[str, object]) -> str:
     lines = [f"type: {type_name}", "", "attributes:"]
     for key, value in (values or {"corpus": BUNDLED_CORPUS}).items():
         lines += [*_comment(key), f"  {_yaml_line(key, value)}"]
+    is_reader = "documents_of" not in values
     for key in _SUGGESTED:
-        if key not in values:
+        if key not in values and (is_reader or key not in DOCUMENT_SETTINGS):
             value = f"tables/{name}" if key == "tables" else _example(key)
             lines += ["", *_comment(key), f"  # {_yaml_line(key, value)}"]
     return "\n".join(lines) + "\n"
@@ -105,10 +111,9 @@ def _example(key: str) -> object:
 
 
 def _yaml_line(key: str, value: object) -> str:
-    # A list in brackets, and a path in one line, however long.
-    return yaml.safe_dump(
-        {key: value}, default_flow_style=None, allow_unicode=True, width=10_000
-    ).strip("{}\n")
+    # Of a list of one, without its brackets: one line, however long, and lists in brackets.
+    listed = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10_000)
+    return f"{key}: {listed.strip()[1:-1]}"
 
 
 def _from_root(key: str, value: object, project_root: Path) -> object:
