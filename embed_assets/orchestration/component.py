@@ -6,6 +6,7 @@ from typing import Self
 
 import dagster as dg
 from dagster.components.core.component_tree import ComponentTree
+from dagster.components.core.defs_module import find_defs_or_component_yaml
 from pydantic import BaseModel, PrivateAttr
 
 from embed_assets.errors import SettingsError
@@ -67,7 +68,7 @@ class EmbeddingPipeline(dg.Component, dg.Resolvable, PipelineSettings):
         Raises SettingsError, naming the file, for settings that do not go together.
         """
         folder = context.component_path.file_path
-        file = folder / "defs.yaml"
+        file = find_defs_or_component_yaml(folder) or folder
         try:
             declared = super().load(attributes, context)
             values = declared.model_dump(exclude_unset=True)

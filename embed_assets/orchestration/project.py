@@ -17,6 +17,8 @@ from embed_assets.errors import InputError, SettingsError
 from embed_assets.orchestration.component import declared_in
 from embed_assets.settings import PipelineSettings, dagster_home
 
+# Of a project that has none. Dagster would complain of its absence, and tell its makers of use.
+_CONFIG = "telemetry:\n  enabled: false\n"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -122,6 +124,8 @@ def prepared_home(home: Path) -> Path:
         if home == project_home():
             if not config.exists() and source.is_file():
                 config.symlink_to(source)
+            elif not config.exists():
+                config.write_text(_CONFIG)
             (home / ".gitignore").write_text("*\n")
         if not (home / "history").exists():
             with (
