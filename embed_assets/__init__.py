@@ -12,12 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embed_assets.orchestration.build import build_pipeline
+    from embed_assets.orchestration.build import build_pipeline, build_pipelines
     from embed_assets.orchestration.component import EmbeddingPipeline
     from embed_assets.settings import PipelineSettings, load_settings
 
 __version__ = "0.1.0"
-__all__ = ["EmbeddingPipeline", "PipelineSettings", "build_pipeline", "load_settings"]
+__all__ = [
+    "EmbeddingPipeline",
+    "PipelineSettings",
+    "build_pipeline",
+    "build_pipelines",
+    "load_settings",
+]
 
 # Imported on first use: Dagster takes a second that the command line's help does without, and
 # `embed_assets.embedding` runs where neither Dagster nor pydantic is installed.
@@ -25,6 +31,7 @@ _PLACES = {
     "EmbeddingPipeline": "embed_assets.orchestration.component",
     "PipelineSettings": "embed_assets.settings",
     "build_pipeline": "embed_assets.orchestration.build",
+    "build_pipelines": "embed_assets.orchestration.build",
     "load_settings": "embed_assets.settings",
 }
 

@@ -19,7 +19,7 @@ from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.rows import CALIBRATION
 from embed_assets.settings import PipelineSettings, Precision, choices
 from embed_assets.sources.source import Document, Source
-from embed_assets.tables.table import Superseded, Tables
+from embed_assets.tables.table import ShardTable, Superseded, Tables
 
 # 300 fitted no better than 100 (mean cosine to fp32 0.9957, 0.9960) and took three times as long.
 _N_CHUNKS = 128
@@ -57,20 +57,38 @@ def standing(tables: Tables, chunking_version: str) -> Calibration | None:
     return Calibration(sound_or_refused(rows, tables.calibration.uri, tables.root))
 
 
-def taken(source: Source, chunker: TokenWindows, chunking_version: str) -> Calibration:
-    """A sample of up to 128 chunks, taken now. Empty where the corpus has no text.
-
-    Raises InputError if the corpus is missing.
-    """
+def texts_of_corpus(source: Source) -> list[str]:
+    """Texts spread over a corpus, enough for a sample. Raises InputError if it is missing."""
     files = _evenly(source.files().files, _N_PIECES)
     pieces = [piece for file in files for piece in source.pieces(file, _PIECE_BYTES)]
     pieces = _evenly(pieces, _N_PIECES)
-    n_documents = -(-2 * _N_CHUNKS // max(1, len(pieces)))
+    n_documents = _documents_each(len(pieces))
     texts = []
     for piece in pieces:
         documents = [item for item in source.read(piece) if isinstance(item, Document)]
         texts += [d.text[:_CHARS_PER_DOCUMENT] for d in _evenly(documents, n_documents)]
-    chunks = _evenly([chunk for own in chunker.chunk(texts) for chunk in own], _N_CHUNKS)
+    return texts
+
+
+def texts_of_documents(raw_corpus: ShardTable) -> list[str]:
+    """Texts spread over documents that were read already."""
+    shards = _evenly(sorted(raw_corpus.states()), _N_PIECES)
+    n_documents = _documents_each(len(shards))
+    texts = []
+    for shard in shards:
+        documents = raw_corpus.read(shard, ["text"])["text"].to_list()
+        texts += [text[:_CHARS_PER_DOCUMENT] for text in _evenly(documents, n_documents)]
+    return texts
+
+
+def _documents_each(n_parts: int) -> int:
+    """Documents to take from each part of a corpus."""
+    return -(-2 * _N_CHUNKS // max(1, n_parts))
+
+
+def taken(texts: Sequence[str], chunker: TokenWindows, chunking_version: str) -> Calibration:
+    """A sample of up to 128 chunks, taken now. Empty where there is no text."""
+    chunks = _evenly([chunk for own in chunker.chunk(list(texts)) for chunk in own], _N_CHUNKS)
     rows = {
         "chunking_version": [chunking_version] * len(chunks),
         "position": np.arange(len(chunks)),

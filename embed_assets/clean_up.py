@@ -11,7 +11,7 @@ from embed_assets.tables.table import Tables
 
 def remove_vanished(tables: Tables, shards: Set[str], fence: RunFence) -> None:
     """Remove the rows of shards that the manifest no longer has."""
-    for name, table in tables.by_shard.items():
+    for name, table in tables.own_by_shard.items():
         states = table.states()
         for shard in sorted(states.keys() - shards):
             no_rows = SHARD_TABLES[name].to_frame()

@@ -6,13 +6,19 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage or settings.
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 
 import click
 
 from embed_assets import __version__
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.setting_options import chosen_settings, setting_options, with_setting_options
+from embed_assets.setting_options import (
+    chosen_settings,
+    declared_settings,
+    setting_options,
+    with_setting_options,
+)
 from embed_assets.settings import Device, PipelineSettings, Precision, choices, load_settings
 
 
@@ -52,6 +58,7 @@ def main(debug: bool) -> None:
     embed-assets tune --corpus ~/notes --tables ~/vectors the fastest batches on this device
     embed-assets status --tables ~/vectors               what is there
     embed-assets maintain --tables ~/vectors             merge small files, delete old ones
+    embed-assets init notes --corpus ~/notes             declare a pipeline for Dagster
     embed-assets evaluate --beir scifact                 how good the model's vectors are
     embed-assets ui                                      the Dagster UI of this project
     """
@@ -64,8 +71,9 @@ def main(debug: bool) -> None:
 def run(pipeline: str | None, force: bool, **values: object) -> None:
     """Bring a corpus's vectors up to date, through Dagster.
 
-    Only what changed is computed. Without --corpus the declared pipeline python_docs runs; with
-    it, settings that are not given take their defaults. Every option is a key of defs.yaml, too.
+    Only what changed is computed. Without --corpus a declared pipeline runs: the one named by
+    --pipeline, else python_docs, else the only one. With --corpus, settings that are not given take
+    their defaults. Every option is a key of defs.yaml, too.
     """
     # Before the slow imports: runs are in the order in which their settings were read.
     started_at = datetime.now(UTC)
@@ -73,6 +81,21 @@ def run(pipeline: str | None, force: bool, **values: object) -> None:
     from embed_assets.orchestration.command import run_pipeline
 
     sys.exit(run_pipeline(settings, is_declared=is_declared, force=force, started_at=started_at))
+
+
+@main.command()
+@click.argument("name")
+@setting_options(*(field for field in PipelineSettings.model_fields if field != "name"))
+def init(name: str, **values: object) -> None:
+    """Declare a pipeline called NAME: write its defs.yaml, in the Dagster project that this is in.
+
+    What is given is checked before anything is written, and nothing is ever overwritten. Relative
+    paths are those of the working folder.
+    """
+    given = {key: value for key, value in values.items() if value not in (None, ())}
+    from embed_assets.orchestration.init import init_pipeline
+
+    init_pipeline(name, given)
 
 
 @main.command()
@@ -104,12 +127,24 @@ def tune(pipeline: str | None, seconds: float, **values: object) -> None:
 
 
 def _tables_option(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
-        "--tables",
-        required=True,
-        metavar="URI",
-        help="Folder or URI of the tables.",
-    )(command)
+    """The root of the tables as `tables`: given, or that of a declared pipeline."""
+
+    @wraps(command)
+    def with_tables(*, tables: str | None, pipeline: str | None, **values: object) -> None:
+        if tables is not None and pipeline is not None:
+            raise SettingsError("--tables and --pipeline both say which tables; give one of them")
+        if tables is None and pipeline is None:
+            raise SettingsError(
+                "which tables? give --tables URI, or --pipeline NAME for a declared pipeline's"
+            )
+        root = _located(tables) if tables else declared_settings(pipeline).tables_root
+        command(tables=root, **values)
+
+    options = (
+        click.option("--tables", metavar="URI", help="Folder or URI of the tables."),
+        click.option("--pipeline", metavar="NAME", help="Or those of a declared pipeline."),
+    )
+    return options[0](options[1](with_tables))
 
 
 @main.command()
@@ -122,21 +157,21 @@ def _tables_option(command: Callable[..., None]) -> Callable[..., None]:
 def search(query: str, tables: str, k: int, device: Device) -> None:
     """Print the chunks nearest to QUERY with score, source and text."""
     from embed_assets.search import search as nearest
-    from embed_assets.tables.delta import open_delta_tables
+    from embed_assets.standing_tables import open_standing_tables
     from embed_assets.terminal import print_hits, quiet_libraries
 
     quiet_libraries()
-    print_hits(nearest(open_delta_tables(_located(tables)), query, k, device))
+    print_hits(nearest(open_standing_tables(tables), query, k, device))
 
 
 @main.command()
 @_tables_option
 def status(tables: str) -> None:
     """Show shards, rows, bytes and fingerprints of the tables."""
-    from embed_assets.tables.delta import open_delta_tables
+    from embed_assets.standing_tables import open_standing_tables
     from embed_assets.terminal import print_status
 
-    print_status(open_delta_tables(_located(tables)))
+    print_status(open_standing_tables(tables))
 
 
 @main.command()
@@ -156,7 +191,7 @@ def doctor(tables: str, repair: bool, as_json: bool) -> None:
     def say(line: str) -> None:
         click.echo(plain(line))
 
-    sys.exit(run_doctor(_located(tables), say, repair=repair, as_json=as_json))
+    sys.exit(run_doctor(tables, say, repair=repair, as_json=as_json))
 
 
 @main.command()
@@ -176,7 +211,7 @@ def maintain(tables: str, retention_days: int) -> None:
     from embed_assets.tables.maintenance import maintain as maintain_tables
     from embed_assets.terminal import print_maintained
 
-    maintained = maintain_tables(_located(tables), retention_days)
+    maintained = maintain_tables(tables, retention_days)
     print_maintained(maintained)
     sys.exit(1 if any(done.failures for done in maintained) else 0)
 

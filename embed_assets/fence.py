@@ -34,9 +34,16 @@ class RunFence:
         self.check_files(shard, version)
 
     def check_files(self, shard: str, version: str | None) -> None:
-        """The second half of `check`: raise Superseded if the shard's files are others."""
+        """The second half of `check`: raise Superseded if the shard's files are others.
+
+        Of another pipeline's shards only this is looked at, whether they still are there: what
+        was made of older documents stands until it is made again, and is no reason to fail.
+        """
         pieces = self._latest_pieces().get(shard)
-        if (shard_version(pieces) if pieces else None) != version:
+        latest = shard_version(pieces) if pieces else None
+        if self._tables.shares_documents and (latest is None) == (version is None):
+            return
+        if latest != version:
             raise Superseded(
                 f"shard {shard}: another run has seen newer files of it since this run listed the "
                 "corpus; run again"

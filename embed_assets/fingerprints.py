@@ -136,6 +136,23 @@ def check_fits(tables: Tables, dimension: int, model: str) -> None:
         )
 
 
+def check_documents(tables: Tables, documents_of: str | None) -> None:
+    """Raise InputError if the tables were made from the documents of another pipeline, or from a
+    corpus of their own where they should not be: a run would remove their vectors.
+    """
+    noted = next((r.settings for r in recorded_configurations(tables) if r.settings), None)
+    if noted is None or noted.documents_of == documents_of or not tables.embeddings.states():
+        return
+    names = [
+        f"the documents of the pipeline {name!r}" if name else "a corpus of their own"
+        for name in (noted.documents_of, documents_of)
+    ]
+    raise InputError(
+        f"the tables under {tables.root} were made from {names[0]}, and not from {names[1]}; "
+        "running would remove their vectors: choose another folder for tables, or delete this one"
+    )
+
+
 def recorded_configurations(tables: Tables) -> list[Recorded]:
     """The latest configuration of each fingerprint, latest first."""
     rows = _notes(tables).reverse().iter_rows(named=True)

@@ -66,7 +66,7 @@ class OpenedPipeline:
         started_at: datetime | None = None,
     ) -> None:
         self.settings = settings
-        self.tables = open_delta_tables(settings.tables_root) if tables is None else tables
+        self.tables = tables or _open_tables(settings)
         # When the run began: of two configurations, the one whose run began later is in force.
         self.started_at = started_at or datetime.now(UTC)
         self._budgets: dict[str, int] = {}
@@ -104,7 +104,13 @@ class OpenedPipeline:
         if self.precision != "int8":
             return None
         kept = calibration.standing(self.tables, self.chunking_version)
-        return kept or calibration.taken(self.source, self._chunker, self.chunking_version)
+        if kept is not None:
+            return kept
+        if self.tables.shares_documents:
+            texts = calibration.texts_of_documents(self.tables.raw_corpus)
+        else:
+            texts = calibration.texts_of_corpus(self.source)
+        return calibration.taken(texts, self._chunker, self.chunking_version)
 
     @cached_property
     def dimension(self) -> int:
@@ -152,7 +158,13 @@ class OpenedPipeline:
         return load_encoder(self.settings, self.precision, tokens)
 
     def plan(self) -> CorpusPlan:
-        """List the corpus, bring the manifest up to date, remove the rows of vanished shards."""
+        """List the corpus, bring the manifest up to date, remove the rows of vanished shards.
+
+        Where the documents are another pipeline's, its manifest is only read.
+        """
+        fingerprints.check_documents(self.tables, self.settings.documents_of)
+        if self.tables.shares_documents:
+            return self._plan_of_documents()
         # Before the listing: an older listing never replaces the manifest of a later one.
         snapshot = read_manifest(self.tables)
         listing = self.source.files()
@@ -176,13 +188,33 @@ class OpenedPipeline:
         n_bytes = sum(file.n_bytes for file in listing.files)
         return CorpusPlan(plan, len(listing.files), n_bytes, listing.skipped)
 
+    def _plan_of_documents(self) -> CorpusPlan:
+        snapshot = read_manifest(self.tables)
+        if snapshot.version < 0:
+            raise InputError(
+                f"there are no documents of the pipeline {self.settings.documents_of!r} under "
+                f"{self.tables.documents_root}, which {self.settings.name} is to embed; run "
+                f"{self.settings.documents_of!r} first, or set documents_tables to its tables"
+            )
+        manifest = from_manifest(snapshot.frame)
+        self.pieces = grouped_by_shard(manifest)
+        had = {shard for table in self.tables.own_by_shard.values() for shard in table.states()}
+        remove_vanished(self.tables, self.pieces.keys(), self._fence)
+        remove_spent_checkpoints(self.tables, self.pieces.keys())
+        removed = tuple(sorted(had - self.pieces.keys()))
+        plan = ShardPlan(manifest, added=(), changed=(), removed=removed, next_number=0)
+        n_bytes = sum(piece.n_bytes for pieces in self.pieces.values() for piece in pieces)
+        return CorpusPlan(plan, snapshot.frame["source"].n_unique(), n_bytes, Counter())
+
     def read_shard(self, shard: str) -> Iterator[Document | Rejection]:
         """The documents of a shard, in the order of its files."""
         limit = int(self.settings.max_decompressed_bytes)
         return read_pieces(self.source, self._pieces_of(shard), limit)
 
     def ingest_version(self, shard: str) -> str:
-        """What raw_corpus would be made from for this shard."""
+        """What raw_corpus would be made from for this shard, or what another pipeline's is."""
+        if self.tables.shares_documents:
+            return staleness.documents_version(self.tables.raw_corpus.states().get(shard))
         pieces = shard_version(self._pieces_of(shard))
         return staleness.ingest_version(pieces, self.configuration.reading_version)
 
@@ -197,14 +229,16 @@ class OpenedPipeline:
     def stale_shards(self) -> dict[str, Stale]:
         """Every shard that has work to do, sorted, and why."""
         states = {name: table.states() for name, table in self.tables.by_shard.items()}
+        is_reader = not self.tables.shares_documents
         stale = {}
         for shard in sorted(self.pieces):
             standing: dict[str, ShardState | None] = {n: s.get(shard) for n, s in states.items()}
+            ingest = self.ingest_version(shard) if is_reader else None
             found = staleness.first_stale_stage(
-                self.ingest_version(shard), self.chunking_version, self.fingerprint, standing
+                ingest, self.chunking_version, self.fingerprint, standing
             )
             if found is not None:
-                version = shard_version(self.pieces[shard])
+                version = shard_version(self.pieces[shard]) if is_reader else None
                 stale[shard] = self._changes.explained(found, version, standing)
         return stale
 
@@ -233,8 +267,13 @@ class OpenedPipeline:
         )
 
     def prepare(self) -> None:
-        """What a run does before it writes: `check_fits`, then `claim`."""
+        """What a run does before it writes: `check_fits`, then `claim`.
+
+        Who reads the corpus plans as well, at its own time; for the others it is done here.
+        """
         self.check_fits()
+        if self.tables.shares_documents:
+            self.plan()
         self.claim()
 
     def fence(self, shard: str) -> Fence:
@@ -258,3 +297,13 @@ class OpenedPipeline:
         """Start the next shard with the budget that fitted, once the device ran out of memory."""
         if stats.n_halvings:
             self._budgets[encoder.device] = stats.max_tokens_per_batch
+
+
+def _open_tables(settings: PipelineSettings) -> Tables:
+    if settings.documents_of is not None and settings.documents_tables is None:
+        raise SettingsError(
+            f"the pipeline {settings.name!r} is to embed the documents of "
+            f"{settings.documents_of!r}, and nobody says where they are: set documents_tables to "
+            "the tables of that pipeline, or build both with build_pipelines"
+        )
+    return open_delta_tables(settings.tables_root, settings.documents_tables)

@@ -26,8 +26,10 @@ def print_plan(
 ) -> None:
     """What was found, and what is to be done to which shards and why; None where nothing has to."""
     out = console()
+    where = f"the documents of {settings.documents_of}" if settings.documents_of else ""
     out.print(
-        f"{settings.name}: {plan.n_files:,} files, {size(plan.n_bytes)} in {plain(settings.corpus)}"
+        f"{settings.name}: {plan.n_files:,} files, {size(plan.n_bytes)} in "
+        f"{where or plain(settings.corpus)}"
     )
     if plan.skipped:
         total = sum(plan.skipped.values())
@@ -67,6 +69,12 @@ def print_nothing_to_do(pipeline: OpenedPipeline) -> None:
         f"nothing to do: {len(pipeline.pieces)} shards with {n_vectors:,} vectors are up to date "
         f"in {pipeline.tables.root}"
     )
+
+
+def print_unread(settings: PipelineSettings, unread: Mapping[str, str]) -> None:
+    """Shards of the pipeline whose documents are used that could not be read, and why."""
+    for shard, reason in sorted(unread.items()):
+        console().print(f"failed: {shard} in {settings.documents_of}/raw_corpus: {plain(reason)}")
 
 
 def print_interrupted(work: Collection[str], left: Set[str]) -> None:

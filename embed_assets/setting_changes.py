@@ -64,9 +64,12 @@ class SettingChanges:
         ]
 
     def explained(
-        self, stale: Stale, shard_version: str, states: Mapping[str, ShardState | None]
+        self, stale: Stale, shard_version: str | None, states: Mapping[str, ShardState | None]
     ) -> Stale:
-        """The same with the exact reason where it is known, else as it was."""
+        """The same with the exact reason where it is known, else as it was.
+
+        `shard_version` is None where the documents are another pipeline's.
+        """
         n_standing = STAGES.index(stale.stage)
         for configuration, changes in self._earlier:
             n_then = _n_standing(configuration, shard_version, states)
@@ -77,10 +80,16 @@ class SettingChanges:
 
 
 def _n_standing(
-    configuration: Configuration, shard_version: str, states: Mapping[str, ShardState | None]
+    configuration: Configuration,
+    shard_version: str | None,
+    states: Mapping[str, ShardState | None],
 ) -> int:
     """How many stages of a shard are up to date under a configuration."""
-    ingest = staleness.ingest_version(shard_version, configuration.reading_version)
+    ingest = (
+        None
+        if shard_version is None
+        else staleness.ingest_version(shard_version, configuration.reading_version)
+    )
     stale = staleness.first_stale_stage(
         ingest, configuration.chunking_version, configuration.fingerprint, states
     )

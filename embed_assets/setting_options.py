@@ -73,19 +73,54 @@ def chosen_settings(
     Raises SettingsError for an unknown pipeline or a value that the settings refuse.
     """
     given = {name: value for name, value in values.items() if value not in (None, ())}
-    if "corpus" in given and pipeline is None:
-        given.setdefault("name", _name_for(str(given.get("tables", given["corpus"]))))
-        return load_settings(given).located(Path.cwd()), False
+    if pipeline is None and ("corpus" in given or "documents_of" in given):
+        place = given.get("tables") or given.get("corpus") or f"{given['documents_of']}_again"
+        given.setdefault("name", _name_for(str(place)))
+        return _with_documents(load_settings(given).located(Path.cwd())), False
+    declared = declared_settings(pipeline)
+    if "documents_of" in given:
+        given.setdefault("documents_tables", None)
+    settings = _with_documents(load_settings(given, base=declared).located(Path.cwd()))
+    return settings, settings == declared
+
+
+def declared_settings(pipeline: str | None) -> PipelineSettings:
+    """The settings of a declared pipeline: the one that is named, else python_docs, else the only
+    one. Raises SettingsError if there is none.
+    """
     from embed_assets.orchestration.project import declared_pipelines
 
     declared = declared_pipelines()
+    if pipeline is None and len(declared) == 1:
+        return next(iter(declared.values()))
     name = pipeline or PipelineSettings().name
-    if name not in declared:
+    if name in declared:
+        return declared[name]
+    if not declared:
         raise SettingsError(
-            f"there is no pipeline {name!r}; declared are {', '.join(sorted(declared)) or 'none'}"
+            f"there is no pipeline {name!r}, nor any other; "
+            f"embed-assets init NAME --corpus FOLDER declares one"
         )
-    settings = load_settings(given, base=declared[name]).located(Path.cwd())
-    return settings, settings == declared[name]
+    names = ", ".join(sorted(declared))
+    if pipeline is None:
+        raise SettingsError(f"there are several pipelines, {names}; choose one with --pipeline")
+    raise SettingsError(f"there is no pipeline {name!r}; declared are {names}")
+
+
+def _with_documents(settings: PipelineSettings) -> PipelineSettings:
+    """The same with the place of the documents of another declared pipeline, if it needs them."""
+    if settings.documents_of is None or settings.documents_tables is not None:
+        return settings
+    from embed_assets.orchestration.project import declared_pipelines
+    from embed_assets.siblings import Declared, side_by_side
+
+    others = [each for each in declared_pipelines().values() if each.name != settings.name]
+    return side_by_side(
+        [
+            *(Declared(each, f"defs/{each.name}") for each in others),
+            Declared(settings, "--documents-of"),
+        ]
+    )[settings.name]
 
 
 def _name_for(location: str) -> str:

@@ -28,6 +28,9 @@ Backend = Literal["auto", "torch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
+#: What a pipeline may be called: its name is part of asset keys and of the names of jobs.
+NAME_PATTERN = r"^[A-Za-z0-9_]{1,64}$"
+
 #: Settings that decide how files are read: a change of one makes documents anew.
 READING_SETTINGS = (
     "text_column",
@@ -37,6 +40,9 @@ READING_SETTINGS = (
     "max_decompressed_bytes",
     "max_records",
 )
+
+#: Settings that decide which documents there are: they belong to the pipeline that reads them.
+DOCUMENT_SETTINGS = ("corpus", "include", "exclude", "shard_bytes", *READING_SETTINGS)
 
 _SIZE = TypeAdapter(ByteSize)
 _POSTGRES = "postgresql+psycopg2://"
@@ -50,15 +56,34 @@ class PipelineSettings(BaseModel):
 
     name: str = Field(
         "python_docs",
-        pattern=r"^[A-Za-z0-9_]{1,64}$",
+        pattern=NAME_PATTERN,
         description="Name of the pipeline: the first part of its asset keys.",
     )
     corpus: str = Field(
         BUNDLED_CORPUS,
         min_length=1,
         description="Folder, file or glob. The default is documentation that Python ships with.",
+        examples=["~/notes", "/data/articles/**/*.parquet"],
     )
-    tables: str = Field("", description="Folder or URI of the Delta tables. Default: tables/NAME.")
+    tables: str = Field(
+        "",
+        description="Folder or URI of the Delta tables. Default: tables/NAME.",
+        examples=["tables/notes", "s3://bucket/notes"],
+    )
+    documents_of: str | None = Field(
+        None,
+        pattern=NAME_PATTERN,
+        description="Name of another pipeline whose shards and raw_corpus this one embeds, instead "
+        "of reading a corpus of its own: a second model over the same documents.",
+        examples=["python_docs"],
+    )
+    documents_tables: str | None = Field(
+        None,
+        min_length=1,
+        description="Tables of the pipeline in documents_of. Default: found by its name, where it "
+        "is declared beside this one.",
+        examples=["tables/python_docs"],
+    )
 
     include: tuple[str, ...] = Field(
         (), description="Read only paths that match one of these .gitignore-style patterns."
@@ -67,6 +92,7 @@ class PipelineSettings(BaseModel):
         (".*/",),
         description="Skip paths that match one of these .gitignore-style "
         "patterns. Default: hidden folders.",
+        examples=[[".*/", "*.log"]],
     )
     text_column: str = Field(
         "text", description="Column or key that holds the text in JSONL, CSV and Parquet files."
@@ -95,6 +121,7 @@ class PipelineSettings(BaseModel):
         BUNDLED_MODEL,
         min_length=1,
         description="The bundled all-MiniLM-L6-v2, a sentence-transformers folder, or a hub name.",
+        examples=["all-MiniLM-L6-v2", "models/e5-base", "intfloat/e5-base-v2"],
     )
     revision: str | None = Field(
         None,
@@ -123,6 +150,7 @@ class PipelineSettings(BaseModel):
         None,
         ge=8,
         description="Most tokens in a chunk, special tokens included. Default: the model's limit.",
+        examples=[256],
     )
     overlap: int = Field(0, ge=0, description="Tokens that a chunk repeats from the one before it.")
 
@@ -207,19 +235,40 @@ class PipelineSettings(BaseModel):
             raise ValueError(
                 f"overlap {self.overlap} must be at most half of max_tokens {self.max_tokens}"
             )
+        self._refuse_two_places_of_documents()
         return self
+
+    def _refuse_two_places_of_documents(self) -> None:
+        if self.documents_of is None:
+            if self.documents_tables is not None:
+                raise ValueError("documents_tables goes with documents_of; set both")
+            return
+        own = [name for name in DOCUMENT_SETTINGS if name in self.model_fields_set]
+        if own:
+            raise ValueError(
+                f"{', '.join(own)}: the documents come from the pipeline {self.documents_of!r}, "
+                "which reads them with its own settings; leave these out, or documents_of"
+            )
+        if self.documents_of == self.name:
+            raise ValueError(f"documents_of is {self.name!r}, which is the pipeline itself")
 
     @property
     def tables_root(self) -> str:
         """Folder or URI under which this pipeline's tables stand."""
         return self.tables or f"tables/{self.name}"
 
+    @property
+    def shards_owner(self) -> str:
+        """The pipeline whose shards this one works on, and whose partitions it has."""
+        return self.documents_of or self.name
+
     def located(self, base: Path) -> Self:
         """The same settings with relative corpus, model and tables paths resolved at `base`."""
-        update = {
-            "corpus": _absolute(self.corpus, base),
-            "tables": _absolute(self.tables_root, base),
-        }
+        update = {"tables": _absolute(self.tables_root, base)}
+        if self.documents_of is None:
+            update["corpus"] = _absolute(self.corpus, base)
+        if self.documents_tables is not None:
+            update["documents_tables"] = _absolute(self.documents_tables, base)
         if self.model.startswith((".", "~", "/")) or (base / self.model).is_dir():
             update["model"] = _absolute(self.model, base)
         return self.model_copy(update=update)

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embed_assets.digests import digest
+from embed_assets.settings import PipelineSettings
 from embed_assets.tables.table import ShardState
 
 #: The stages of the flow, each a partitioned table and a Dagster asset.
 STAGES = ("raw_corpus", "chunks", "embeddings", "quality_metrics")
+#: Those of a pipeline that takes its documents from another one.
+STAGES_AFTER_DOCUMENTS = STAGES[1:]
 
 _METRICS_VERSION = "metrics-1"
 
@@ -23,6 +26,13 @@ class Stale:
 def ingest_version(shard_version: str, reading_version: str) -> str:
     """What raw_corpus is made from: the shard's pieces, and how files are read."""
     return digest("ingest", shard_version, reading_version)
+
+
+def documents_version(raw: ShardState | None) -> str:
+    """What another pipeline's documents of a shard are; stands for the files in `ingest_version`
+    where the files are none of ours.
+    """
+    return digest("documents", content_of(raw) or "")
 
 
 def no_documents_version(ingest: str) -> str:
@@ -62,16 +72,24 @@ def is_done(standing: ShardState | None, version: str | None) -> bool:
     return (standing.input_version if standing else None) == version
 
 
+def own_stages(settings: PipelineSettings) -> tuple[str, ...]:
+    """The stages that a pipeline runs itself."""
+    return STAGES if settings.documents_of is None else STAGES_AFTER_DOCUMENTS
+
+
 def first_stale_stage(
-    ingest: str,
+    ingest: str | None,
     chunking_version: str,
     fingerprint: str,
     states: Mapping[str, ShardState | None],
 ) -> Stale | None:
-    """Where a shard's work has to begin; None where everything stands. `states` is by table."""
+    """Where a shard's work has to begin; None where everything stands. `states` is by table.
+
+    `ingest` is None where the documents are another pipeline's, who keeps them up to date.
+    """
     raw, chunks = states["raw_corpus"], states["chunks"]
     embeddings, metrics = states["embeddings"], states["quality_metrics"]
-    if not is_ingested(ingest, raw, states["rejected"]):
+    if ingest is not None and not is_ingested(ingest, raw, states["rejected"]):
         new = raw is None and states["rejected"] is None
         return Stale("raw_corpus", "new" if new else "its files or how they are read changed")
     expected = {

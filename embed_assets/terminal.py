@@ -58,6 +58,8 @@ def print_status(tables: Tables) -> None:
     if manifest.is_empty() and not tables.embeddings.states():
         raise InputError(f"there are no tables under {tables.root}")
     out.print(f"tables under {tables.root}")
+    if tables.shares_documents:
+        out.print(f"shards, raw_corpus and rejected under {tables.documents_root}")
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column, justify in (
         ("table", "left"),

@@ -15,7 +15,7 @@ from embed_assets.fingerprints import recorded_configurations
 from embed_assets.manifest import pieces_by_shard, read_manifest
 from embed_assets.rows import SHARD_TABLES, TABLES
 from embed_assets.shards import shard_version
-from embed_assets.tables.delta import open_delta_tables
+from embed_assets.standing_tables import open_standing_tables
 from embed_assets.tables.durable import LOG, local_path, nobody_writing
 from embed_assets.tables.table import ShardState, Tables
 
@@ -30,7 +30,7 @@ def examine(root: str, child: Child) -> list[Finding]:
     Logs and leftovers are looked at on local disks alone. Data files are read by `child`. Raises
     InputError if there are no tables.
     """
-    return list(_Examination(open_delta_tables(root), child).findings())
+    return list(_Examination(open_standing_tables(root), child).findings())
 
 
 class _Examination:
@@ -106,19 +106,25 @@ class _Examination:
         except (InputError, ValueError):
             # Said already: the manifest or the fingerprints are damaged.
             return
+        own = self._tables.own_by_shard
         states = {
-            name: table.states() if name in self._uris else {}
+            name: table.states() if name in self._uris or name not in own else {}
             for name, table in self._tables.by_shard.items()
         }
-        for name, by_shard in states.items():
-            for shard in sorted(by_shard.keys() - manifest.keys()):
+        for name in own:
+            for shard in sorted(states[name].keys() - manifest.keys()):
                 yield Finding(Kind.UNKNOWN_SHARD, name, shard, "the next run removes its rows")
         if not recorded:
             yield Finding(Kind.UNKNOWN_FINGERPRINT, "fingerprints", "", "no configuration is noted")
             return
         latest = recorded[0].configuration
         for shard, pieces in sorted(manifest.items()):
-            ingest = staleness.ingest_version(shard_version(pieces), latest.reading_version)
+            # Another pipeline's documents are looked at where they are.
+            ingest = (
+                None
+                if self._tables.shares_documents
+                else staleness.ingest_version(shard_version(pieces), latest.reading_version)
+            )
             standing: Mapping[str, ShardState | None] = {n: s.get(shard) for n, s in states.items()}
             stale = staleness.first_stale_stage(
                 ingest, latest.chunking_version, latest.fingerprint, standing

@@ -54,7 +54,31 @@ class StageConfig(dg.Config):
 
 
 def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.AssetsDefinition]:
-    """All assets of a pipeline, keyed `<name>/<table>`."""
+    """All assets of a pipeline, keyed `<name>/<table>`.
+
+    One that embeds another pipeline's documents begins with chunks, which depends on that one's
+    raw_corpus.
+    """
+    reading = [] if settings.documents_of else _reading_assets(settings, observer)
+    return [
+        *reading,
+        _stage_asset(
+            settings,
+            "chunks",
+            "Documents cut at the best boundary available into windows that the model can take, "
+            "tokenized once.",
+            stages.chunk_shard,
+            observer,
+            upstream=dg.AssetKey([settings.shards_owner, "raw_corpus"]),
+        ),
+        _embeddings_asset(settings, observer),
+        _quality_metrics_asset(settings, observer),
+        quality_report_asset(settings),
+        tuning_asset(settings, observer),
+    ]
+
+
+def _reading_assets(settings: PipelineSettings, observer: Observer) -> list[dg.AssetsDefinition]:
     return [
         shards_asset(settings, observer),
         _stage_asset(
@@ -64,21 +88,8 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
             "`rejected`, with the reason.",
             stages.ingest_shard,
             observer,
-            upstream="shards",
+            upstream=dg.AssetKey([settings.name, "shards"]),
         ),
-        _stage_asset(
-            settings,
-            "chunks",
-            "Documents cut at the best boundary available into windows that the model can take, "
-            "tokenized once.",
-            stages.chunk_shard,
-            observer,
-            upstream="raw_corpus",
-        ),
-        _embeddings_asset(settings, observer),
-        _quality_metrics_asset(settings, observer),
-        quality_report_asset(settings),
-        tuning_asset(settings, observer),
     ]
 
 
@@ -88,7 +99,7 @@ def _stage_asset(
     description: str,
     run: Callable[..., Outcome],
     observer: Observer,
-    upstream: str,
+    upstream: dg.AssetKey,
 ) -> dg.AssetsDefinition:
     @_shard_asset(
         settings,
@@ -118,7 +129,7 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
     @_shard_asset(
         settings,
         "embeddings",
-        upstream="chunks",
+        upstream=dg.AssetKey([settings.name, "chunks"]),
         description=(
             "One vector per chunk, computed in batches of similar length and checked before they "
             "are published. Vectors that stand already under the same fingerprint are reused."
@@ -157,7 +168,7 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
     @_shard_asset(
         settings,
         "quality_metrics",
-        upstream="embeddings",
+        upstream=dg.AssetKey([settings.name, "embeddings"]),
         description=(
             "What the vectors of each shard are like: coverage, norms, duplicates, spread and "
             "effective rank, token lengths, padding waste and speed."
@@ -195,7 +206,7 @@ def _shard_asset(
     settings: PipelineSettings,
     stage: str,
     *,
-    upstream: str,
+    upstream: dg.AssetKey,
     description: str,
     kinds: Iterable[str] = (),
     check_specs: Sequence[dg.AssetCheckSpec] = (),
@@ -212,11 +223,11 @@ def _shard_asset(
     values = settings.model_dump(include=set(_STAGE_SETTINGS[stage]), mode="json")
     decorator: Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition] = dg.asset(
         key=dg.AssetKey([settings.name, stage]),
-        deps=[dg.AssetKey([settings.name, upstream])],
+        deps=[upstream],
         group_name=settings.name,
         description=description,
         kinds={"python", "polars", "deltalake", *kinds},
-        partitions_def=partitions_definition(settings.name),
+        partitions_def=partitions_definition(settings.shards_owner),
         backfill_policy=dg.BackfillPolicy.multi_run(settings.shards_per_run),
         retry_policy=retry_policy,
         metadata=definition_metadata(f"{settings.name}.{stage}", uri, SHARD_TABLES[stage]),

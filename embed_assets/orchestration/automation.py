@@ -14,19 +14,19 @@ from embed_assets.orchestration.partitions import (
     range_tags,
 )
 from embed_assets.settings import PipelineSettings
-from embed_assets.staleness import STAGES
+from embed_assets.staleness import own_stages
 from embed_assets.tables.table import Superseded
 
 
 def embed_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
-    """The main job: a range of shards through all four stages."""
+    """The main job: a range of shards through all stages of the pipeline."""
     return dg.define_asset_job(
         f"{settings.name}_embed",
-        selection=[dg.AssetKey([settings.name, stage]) for stage in STAGES],
+        selection=[dg.AssetKey([settings.name, stage]) for stage in own_stages(settings)],
         # One process for the four steps of a run, which imports the libraries once. A worker that
         # is killed is run again as a whole and resumes from the tables.
         executor_def=dg.in_process_executor,
-        description="Documents, chunks, vectors and metrics of the chosen shards.",
+        description=f"{', '.join(own_stages(settings))} of the chosen shards.",
     )
 
 
@@ -67,13 +67,18 @@ def schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
 
 
 def file_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
-    """See new, changed and deleted files, register their shards and ask for their runs."""
+    """See new, changed and deleted files, register their shards and ask for their runs.
+
+    Of a pipeline that embeds another one's documents: see documents that were made anew, or are
+    gone, and ask for the runs of their shards.
+    """
+    what = "files" if settings.documents_of is None else "documents"
 
     @dg.sensor(
-        name=f"{settings.name}_files",
+        name=f"{settings.name}_{what}",
         job_name=f"{settings.name}_embed",
         minimum_interval_seconds=settings.sensor_seconds,
-        description="Sees new, changed and deleted files and runs the shards they belong to.",
+        description=f"Sees new, changed and deleted {what} and runs the shards they belong to.",
     )
     def files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         return look_for_files(settings, context.instance)
@@ -96,10 +101,14 @@ def look_for_files(
         stale = pipeline.stale_shards()
     except (InputError, Superseded) as error:
         return dg.SkipReason(str(error))
-    definition = partitions_definition(settings.name)
+    definition = partitions_definition(settings.shards_owner)
     registered = list(instance.get_dynamic_partitions(definition.name or ""))
-    new = sorted(pipeline.pieces.keys() - set(registered))
-    gone = sorted(set(registered) - pipeline.pieces.keys())
+    if settings.documents_of is None:
+        new = sorted(pipeline.pieces.keys() - set(registered))
+        gone = sorted(set(registered) - pipeline.pieces.keys())
+    else:
+        # Whose shards they are registers them.
+        new, gone = [], []
     order = [key for key in registered if key not in gone] + new
     runs = contiguous_runs(stale, order, settings.shards_per_run)
     if not (new or gone or runs):

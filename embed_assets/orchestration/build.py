@@ -18,6 +18,7 @@ from embed_assets.orchestration.maintenance import maintenance_job
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.settings import PipelineSettings
+from embed_assets.siblings import Declared, side_by_side
 
 
 def build_pipeline(
@@ -29,11 +30,12 @@ def build_pipeline(
     """Assets, checks, jobs, sensors and schedules of one pipeline, keyed `<name>/...`.
 
     `on_failure` hears of each run that failed for good, as a `RunFailure`. Several pipelines merge
-    with `Definitions.merge`: nothing is shared but the pool named "gpu".
+    with `Definitions.merge`: nothing is shared but the pool named "gpu". Better is
+    `build_pipelines`, which sees when they would be in each other's way.
     """
     jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
         embed_job(settings),
-        shards_job(settings),
+        *([shards_job(settings)] if settings.documents_of is None else []),
         report_job(settings),
         maintenance_job(settings),
     ]
@@ -51,3 +53,14 @@ def build_pipeline(
             )
         },
     )
+
+
+def build_pipelines(*settings: PipelineSettings) -> dg.Definitions:
+    """Several pipelines of one code location; `documents_of` may name another one of them.
+
+    Raises SettingsError for two of one name or over the same tables.
+    """
+    pipelines = side_by_side(
+        Declared(each, f"pipeline {n} of build_pipelines") for n, each in enumerate(settings, 1)
+    )
+    return dg.Definitions.merge(*(build_pipeline(each) for each in pipelines.values()))

@@ -12,12 +12,16 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.build import build_pipeline
-from embed_assets.orchestration.partitions import contiguous_runs, range_tags
+from embed_assets.orchestration.partitions import (
+    contiguous_runs,
+    range_tags,
+    register_shards,
+)
 from embed_assets.orchestration.project import (
+    current_project,
+    declared_pipelines,
     open_instance,
     prepared_home,
-    project_home,
-    project_root,
 )
 from embed_assets.orchestration.run_processes import end_dead_runs, this_process
 from embed_assets.progress_bar import ProgressBar
@@ -26,9 +30,10 @@ from embed_assets.run_summary import (
     print_nothing_to_do,
     print_plan,
     print_summary,
+    print_unread,
 )
 from embed_assets.settings import PipelineSettings, dagster_home
-from embed_assets.staleness import STAGES
+from embed_assets.staleness import STAGES, own_stages
 from embed_assets.terminal import quiet_libraries
 
 # What a shell gives for a process that Ctrl-C ended: 128 + SIGINT.
@@ -43,9 +48,14 @@ def run_pipeline(
     130 interrupted.
 
     A declared pipeline's runs are recorded where the UI shows them; one made up on the command
-    line has no assets in the UI, so its runs are kept in memory alone.
+    line has no assets in the UI, so its runs are kept in memory alone. Documents that another
+    declared pipeline reads are brought up to date first; its vectors are left as they are.
     """
     quiet_libraries()
+    try:
+        unread = _refresh_documents(settings, started_at) if settings.documents_of else {}
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     pipeline = OpenedPipeline(settings, started_at=started_at)
     pipeline.check_fits()
     plan = pipeline.plan()
@@ -55,27 +65,57 @@ def run_pipeline(
     print_plan(settings, plan, work)
     if not work:
         print_nothing_to_do(pipeline)
-        return 0
+        print_unread(settings, unread)
+        return 1 if unread else 0
     n_bytes = {s: sum(piece.n_bytes for piece in pipeline.pieces[s]) for s in work}
     bar = ProgressBar(n_bytes, started_at)
     with open_instance() if is_declared else dg.DagsterInstance.ephemeral() as instance:
         end_dead_runs(instance)
         definitions = build_pipeline(settings, observer=bar)
         runner = _Runner(settings, definitions, instance, force)
-        runner.record_shards()
+        runner.record_shards(pipeline)
         try:
             with bar:
                 for shards in contiguous_runs(
                     work, sorted(pipeline.pieces), settings.shards_per_run
                 ):
-                    runner.run_stages(shards, bar)
+                    runner.run_stages(shards, own_stages(settings), bar)
         except KeyboardInterrupt:
             left = {s for s, why in pipeline.stale_shards().items() if why.stage != STAGES[-1]}
             print_interrupted(work, left)
             return _INTERRUPTED
         report_error = runner.refresh_report() if pipeline.tables.embeddings.states() else None
+    print_unread(settings, unread)
     print_summary(pipeline, bar, report_error)
-    return 1 if bar.failures or report_error else 0
+    return 1 if unread or bar.failures or report_error else 0
+
+
+def _refresh_documents(settings: PipelineSettings, started_at: datetime) -> dict[str, str]:
+    """Read what changed of the corpus of the pipeline whose documents these settings embed.
+
+    Returns the shards that could not be read, with the reasons. Nothing is done where that pipeline
+    is declared in another project.
+    """
+    first = declared_pipelines().get(settings.documents_of or "")
+    if first is None or first.tables_root != settings.documents_tables:
+        return {}
+    pipeline = OpenedPipeline(first, started_at=started_at)
+    pipeline.check_fits()
+    plan = pipeline.plan()
+    pipeline.claim()
+    found = pipeline.stale_shards()
+    work = {shard: why for shard, why in found.items() if why.stage == STAGES[0]}
+    if not (work or plan.shards.removed):
+        return {}
+    print_plan(first, plan, work)
+    bar = ProgressBar({s: sum(p.n_bytes for p in pipeline.pieces[s]) for s in work}, started_at)
+    with open_instance() as instance:
+        runner = _Runner(first, build_pipeline(first, observer=bar), instance, force=False)
+        runner.record_shards(pipeline)
+        with bar:
+            for shards in contiguous_runs(work, sorted(pipeline.pieces), first.shards_per_run):
+                runner.run_stages(shards, STAGES[:1], bar)
+    return {shard: reason for shard, (_, reason) in bar.failures.items()}
 
 
 class _Runner:
@@ -89,21 +129,25 @@ class _Runner:
         force: bool,
     ) -> None:
         self._name = settings.name
+        self._shards_owner = settings.shards_owner
         self._definitions = definitions
         self._instance = instance
         self._force = force
 
-    def record_shards(self) -> None:
-        """Materialise the manifest's asset, which registers the shards as partitions."""
-        self._must(f"{self._name}_shards")
+    def record_shards(self, pipeline: OpenedPipeline) -> None:
+        """Register the shards as partitions: by the manifest's asset, where it is our own."""
+        if self._shards_owner == self._name:
+            self._must(f"{self._name}_shards")
+        else:
+            register_shards(self._instance, self._shards_owner, pipeline.pieces)
 
-    def run_stages(self, shards: Sequence[str], bar: ProgressBar) -> None:
-        """All stages for neighbouring shards; a shard that fails does not stop the others.
+    def run_stages(self, shards: Sequence[str], wanted: Sequence[str], bar: ProgressBar) -> None:
+        """The wanted stages for neighbouring shards; a shard that fails does not stop the others.
 
         In Dagster a failed step holds up everything downstream, so the shards that got through go
         on in a run of their own.
         """
-        waiting, stages = [list(shards)], list(STAGES)
+        waiting, stages = [list(shards)], list(wanted)
         while waiting and stages:
             failed_stages = [self._run(group, stages, bar) for group in waiting]
             failed_stage = next((stage for stage in failed_stages if stage), None)
@@ -177,19 +221,25 @@ def open_ui(port: int, *, read_only: bool = False) -> None:
 
     `dagster dev` has no read-only mode, so that is the web server alone, without a daemon.
     """
-    home = dagster_home() or project_home()
-    if home is None:
+    project = current_project()
+    if project is None:
         raise InputError(
-            "there is no Dagster project here: run this in a checkout of embed_assets, or set "
-            "DAGSTER_HOME"
+            "there is no Dagster project here: run this in one (`create-dagster project NAME` "
+            "makes it), or in a checkout of embed_assets"
         )
-    os.environ["DAGSTER_HOME"] = str(prepared_home(home))
+    home = prepared_home(dagster_home() or project.root / ".dagster")
+    os.environ["DAGSTER_HOME"] = str(home)
     # From the home folder: beside the project's dagster.yaml, Dagster would warn that it is not
     # the one in force, which it is, through a link.
     os.chdir(home)
     # Dagster tells of every beta and superseded function it uses itself, at each load.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:Function `,ignore:Parameter `,ignore:Class `")
-    workspace = str(project_root() / "workspace.yaml")
+    workspace = project.root / "workspace.yaml"
+    where = (
+        ["-w", str(workspace)]
+        if workspace.is_file()
+        else ["-m", project.definitions_module, "-d", str(project.source)]
+    )
     command = ["dagster-webserver", "--read-only"] if read_only else ["dagster", "dev"]
     program = Path(sys.executable).parent / command[0]
-    os.execv(program, [*command, "-w", workspace, "-h", "127.0.0.1", "-p", str(port)])
+    os.execv(program, [*command, *where, "-h", "127.0.0.1", "-p", str(port)])

@@ -9,7 +9,9 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 
 def partitions_definition(pipeline_name: str) -> dg.DynamicPartitionsDefinition:
-    """One set of dynamic partitions per pipeline, so that two never see each other's shards."""
+    """One set of dynamic partitions per pipeline that reads a corpus (`shards_owner` of the
+    settings), so that two never see each other's shards.
+    """
     return dg.DynamicPartitionsDefinition(name=f"{pipeline_name}_shards")
 
 

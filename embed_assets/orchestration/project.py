@@ -1,46 +1,104 @@
-"""The project as Dagster sees it: where it keeps its state, and which pipelines it declares."""
+"""The project as Dagster sees it: where it keeps its state, and which pipelines it declares.
+
+It is the `dg` project of the working folder, anybody's, or else the checkout of embed_assets.
+"""
 
 import io
+import sys
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
 
 import embed_assets.defs
-from embed_assets.errors import SettingsError
-from embed_assets.orchestration.component import EmbeddingPipeline
+from embed_assets.errors import InputError, SettingsError
+from embed_assets.orchestration.component import declared_in
 from embed_assets.settings import PipelineSettings, dagster_home, uses_postgres
 
+# Of a project that has none. Dagster would complain of its absence, and tell its makers of use.
+_CONFIG = "telemetry:\n  enabled: false\n"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project as `dg` finds it: its folder, where its modules are imported from, where its
+    pipelines are declared, and the module with its definitions.
+    """
+
+    root: Path
+    source: Path
+    defs_folder: Path
+    definitions_module: str
+
+
+def current_project() -> Project | None:
+    """The project that the working folder is in, else the checkout; None for a plain install.
+
+    Raises InputError if there is one that `dg` does not understand.
+    """
+    here = _project_at(Path.cwd())
+    if here is not None:
+        return here
+    ours = _project_at(_PACKAGE.parent)
+    # Installed into a project's own environment, the package lies below that project.
+    return ours if ours is not None and ours.root == _PACKAGE.parent else None
+
+
+def _project_at(folder: Path) -> Project | None:
+    # Imported here: `embed_assets.definitions` loads this module in every process of a run.
+    from dagster_dg_core.context import DgContext
+    from dagster_dg_core.error import DgError
+
+    try:
+        context = DgContext.from_file_discovery_and_command_line_config(folder, {})
+        if not context.is_project:
+            return None
+        defs_folder = context.defs_path
+    except DgError as error:
+        raise InputError(f"the Dagster project around {folder}: {error}") from error
+    source = defs_folder
+    for _ in context.defs_module_name.split("."):
+        source = source.parent
+    return Project(context.root_path, source, defs_folder, context.code_location_target_module_name)
+
+
 def project_root() -> Path:
-    """The folder of the checkout; the working folder where there is none (a plain install)."""
-    return _PACKAGE.parent if (_PACKAGE.parent / "dagster.yaml").is_file() else Path.cwd()
+    """The project's folder; the working folder where there is none (a plain install)."""
+    project = current_project()
+    return project.root if project else Path.cwd()
 
 
 def component_tree() -> dg.ComponentTree:
     """Everything declared under `embed_assets/defs`."""
-    return dg.ComponentTree.from_module(embed_assets.defs, project_root())
+    root = _PACKAGE.parent if (_PACKAGE.parent / "dagster.yaml").is_file() else Path.cwd()
+    return dg.ComponentTree.from_module(embed_assets.defs, root)
 
 
 def declared_pipelines() -> dict[str, PipelineSettings]:
-    """Name -> settings of every pipeline declared in a defs.yaml.
+    """Name -> settings of every pipeline that the project declares.
 
     Raises SettingsError with the file, line and key of what is wrong.
     """
-    tree = component_tree()
+    project = current_project()
     try:
-        pipelines = [c.settings for c in tree.get_all_components(of_type=EmbeddingPipeline)]
+        return declared_in(component_tree() if project is None else _tree_of(project))
     except Exception as error:
         # Dagster wraps what is wrong in the file in errors of its own; the innermost says it.
         raise SettingsError(_innermost(error)) from error
-    return {settings.name: settings for settings in pipelines}
+
+
+def _tree_of(project: Project) -> dg.ComponentTree:
+    # As `dg` does: a project need not be installed to be loaded.
+    if str(project.source) not in sys.path:
+        sys.path.insert(0, str(project.source))
+    return dg.ComponentTree.for_project(project.root)
 
 
 def open_instance() -> dg.DagsterInstance:
-    """The Dagster instance that the UI of this project shows; one in memory outside a checkout."""
+    """The Dagster instance that the UI of this project shows; one in memory outside a project."""
     home = dagster_home() or project_home()
     if home is None:
         return dg.DagsterInstance.ephemeral()
@@ -48,9 +106,9 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def project_home() -> Path | None:
-    """DAGSTER_HOME of a checkout: a folder in it that git ignores."""
-    root = project_root()
-    return root / ".dagster" if (root / "dagster.yaml").is_file() else None
+    """DAGSTER_HOME of a project: a folder in it that git ignores; None where there is none."""
+    project = current_project()
+    return project.root / ".dagster" if project else None
 
 
 def prepared_home(home: Path) -> Path:
@@ -66,6 +124,7 @@ def prepared_home(home: Path) -> Path:
     with FileLock(home / ".lock"):
         if home == project_home():
             _link_configuration(home / "dagster.yaml")
+            (home / ".gitignore").write_text("*\n")
         if not (home / "history").exists():
             with (
                 redirect_stdout(io.StringIO()),
@@ -83,6 +142,8 @@ def _link_configuration(config: Path) -> None:
     if source.is_file() and (is_ours or not config.exists()):
         config.unlink(missing_ok=True)
         config.symlink_to(source)
+    elif not config.exists():
+        config.write_text(_CONFIG)
 
 
 def _innermost(error: BaseException) -> str:

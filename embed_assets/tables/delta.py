@@ -27,6 +27,7 @@ from embed_assets.tables.delta_files import (
 )
 from embed_assets.tables.delta_whole import DeltaWholeTable
 from embed_assets.tables.table import (
+    DOCUMENT_TABLES,
     Fence,
     ShardState,
     Superseded,
@@ -150,14 +151,20 @@ def _states(table: DeltaTable) -> dict[str, ShardState]:
     }
 
 
-def open_delta_tables(root: str) -> Tables:
-    """The tables under a folder or URI. Nothing is created before the first write."""
+def open_delta_tables(root: str, documents_root: str | None = None) -> Tables:
+    """The tables under a folder or URI. Nothing is created before the first write.
+
+    With `documents_root`, the manifest, raw_corpus and rejected are those under that one.
+    """
     base = root.rstrip("/")
+    documents = (documents_root or base).rstrip("/")
+    places = {name: documents if name in DOCUMENT_TABLES else base for name in SHARD_TABLES}
     return Tables(
         root=base,
-        manifest=DeltaWholeTable(base, "shards"),
+        documents_root=documents,
+        manifest=DeltaWholeTable(documents, "shards"),
         fingerprints=DeltaWholeTable(base, "fingerprints"),
         calibration=DeltaWholeTable(base, "calibration"),
         checkpoints=DeltaCheckpoints(base, "checkpoints"),
-        **{name: DeltaShardTable(base, name) for name in SHARD_TABLES},
+        **{name: DeltaShardTable(place, name) for name, place in places.items()},
     )

@@ -154,6 +154,7 @@ def in_memory_tables() -> Tables:
     """Empty tables in memory."""
     return Tables(
         root="memory:",
+        documents_root="memory:",
         manifest=InMemoryWholeTable("shards"),
         fingerprints=InMemoryWholeTable("fingerprints"),
         calibration=InMemoryWholeTable("calibration"),

@@ -157,11 +157,18 @@ class Checkpoints(Protocol):
         ...
 
 
+#: Of the shard-partitioned tables, those that hold what was read from the corpus.
+DOCUMENT_TABLES = ("raw_corpus", "rejected")
+
+
 @dataclass(frozen=True)
 class Tables:
-    """All tables of one pipeline, under one root."""
+    """All tables of one pipeline, under one root; or the manifest, raw_corpus and rejected are
+    those of another pipeline, under `documents_root`, and only read.
+    """
 
     root: str
+    documents_root: str
     manifest: WholeTable
     fingerprints: WholeTable
     calibration: WholeTable
@@ -182,6 +189,18 @@ class Tables:
             "embeddings": self.embeddings,
             "quality_metrics": self.quality_metrics,
         }
+
+    @property
+    def shares_documents(self) -> bool:
+        """Whether the documents are another pipeline's."""
+        return self.documents_root != self.root
+
+    @property
+    def own_by_shard(self) -> dict[str, ShardTable]:
+        """Those of `by_shard` that this pipeline writes."""
+        if not self.shares_documents:
+            return self.by_shard
+        return {k: table for k, table in self.by_shard.items() if k not in DOCUMENT_TABLES}
 
 
 def constant(frame: pl.DataFrame, column: str) -> str:

@@ -85,7 +85,9 @@ def test_a_fresh_home_links_to_the_projects_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    monkeypatch.setattr(project, "_PACKAGE", tmp_path / "embed_assets")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (tmp_path / "embed_assets" / "defs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     home = project.prepared_home(tmp_path / ".dagster")
     assert (home / "dagster.yaml").resolve() == tmp_path / "dagster.yaml"
     assert (home / "history" / "runs.db").is_file()
