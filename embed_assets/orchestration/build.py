@@ -5,11 +5,12 @@ import dagster as dg
 from embed_assets.orchestration.assets import build_assets
 from embed_assets.orchestration.automation import (
     embed_job,
-    file_sensor,
     report_job,
     schedules,
+    sensors,
     shards_job,
 )
+from embed_assets.orchestration.corpus_assets import files_spec
 from embed_assets.orchestration.maintenance import maintenance_job
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.resources import GpuResource, gpu_key
@@ -22,14 +23,14 @@ def build_pipeline(settings: PipelineSettings, observer: Observer | None = None)
     Several merge with `Definitions.merge`: nothing is shared but the pool named "gpu".
     """
     return dg.Definitions(
-        assets=build_assets(settings, observer or Silent()),
+        assets=[files_spec(settings), *build_assets(settings, observer or Silent())],
         jobs=[
             embed_job(settings),
             shards_job(settings),
             report_job(settings),
             maintenance_job(settings),
         ],
-        sensors=[file_sensor(settings)],
+        sensors=sensors(settings),
         schedules=schedules(settings),
         resources={
             gpu_key(settings.name): GpuResource(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from embed_assets.orchestration.automation import look_for_files
+from embed_assets.orchestration.file_sensor import look_for_files
 from embed_assets.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from embed_assets_tests.orchestration.conftest import Project
 

@@ -1,0 +1,168 @@
+"""The sensor for new, changed and deleted files: looks, tells Dagster, asks for the runs due."""
+
+import time
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+
+from embed_assets.errors import InputError
+from embed_assets.manifest import CorpusLook, look
+from embed_assets.opened_pipeline import CorpusPlan
+from embed_assets.orchestration.corpus_assets import corpus_metadata, observed_files
+from embed_assets.orchestration.due_runs import DueRuns, Shards, due_runs, news_only, reasons
+from embed_assets.orchestration.in_progress import in_progress
+from embed_assets.orchestration.partitions import partition_changes, range_tags
+from embed_assets.orchestration.sensor_cursor import SensorCursor, cursor_text, parse_cursor
+from embed_assets.settings import PipelineSettings
+from embed_assets.settling import Settled, settle
+from embed_assets.tables.table import Superseded
+from embed_assets.watched_pipeline import WatchedPipeline
+
+# How often a look that found nothing is told, as a share of the time until the corpus is overdue.
+_TOLD_SHARE = 0.25
+_SECONDS_PER_HOUR = 3600
+# Of a digest: enough to tell versions of one shard apart, and the cursor stays small.
+_VERSION_CHARS = 10
+#: Run tag that says in words why a sensor's run is there.
+REASON_TAG = "embed_assets/reason"
+
+
+def file_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
+    """See new, changed and deleted files, register their shards and ask for their runs."""
+    launches = settings.automation == "files"
+
+    @dg.sensor(
+        name=f"{settings.name}_files",
+        job_name=f"{settings.name}_embed",
+        minimum_interval_seconds=settings.sensor_seconds,
+        default_status=sensor_status(settings),
+        description="Sees new, changed and deleted files"
+        + (
+            " and runs the shards they belong to." if launches else " and tells which shards moved."
+        ),
+    )
+    def files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if context.repository_def is None:
+            raise RuntimeError("a sensor is evaluated with its repository, and there is none")
+        graph = context.repository_def.asset_graph
+        return look_for_files(settings, context.instance, graph, context.cursor, time.time())
+
+    return files
+
+
+def sensor_status(settings: PipelineSettings) -> dg.DefaultSensorStatus:
+    """Off until a person switches it on, unless the settings say otherwise."""
+    on, off = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
+    return on if settings.switched_on else off
+
+
+def look_for_files(
+    settings: PipelineSettings,
+    instance: dg.DagsterInstance,
+    asset_graph: BaseAssetGraph,
+    cursor: str | None,
+    now: float,
+) -> dg.SensorResult | dg.SkipReason:
+    """One look at the corpus at `now`, in seconds since 1970: the partitions to add and delete,
+    the runs that are due, and what to remember for the next look.
+    """
+    try:
+        pipeline = WatchedPipeline(settings)
+        return _Look(pipeline, instance, asset_graph, parse_cursor(cursor), now).result()
+    except (InputError, Superseded) as error:
+        return dg.SkipReason(str(error))
+
+
+@dataclass(frozen=True)
+class _Look:
+    pipeline: WatchedPipeline
+    instance: dg.DagsterInstance
+    asset_graph: BaseAssetGraph
+    cursor: SensorCursor
+    now: float
+
+    def result(self) -> dg.SensorResult:
+        before = self.cursor
+        seen = look(self.pipeline.tables, self.pipeline.source)
+        state = self.pipeline.state(seen.listing.files)
+        if before.quiet == state and not self._is_time_to_tell:
+            return dg.SensorResult(skip_reason=before.why, cursor=cursor_text(before))
+        settled = self._settled(seen)
+        listing = replace(seen.listing, files=settled.files)
+        plan = self.pipeline.plan(replace(seen, listing=listing))
+        partitions = partition_changes(self.instance, self._settings.name, self.pipeline.pieces)
+        shards, n_runs = self._shards(partitions.order, settled.moving)
+        due = self._due(shards, n_runs)
+
+        has_changed = plan.shards.has_changed or bool(partitions.new or partitions.gone)
+        is_told = has_changed or self._is_time_to_tell
+        cursor = SensorCursor(
+            seen=settled.seen,
+            asked=due.asked,
+            quiet=state if due.is_quiet and not has_changed else "",
+            why=due.why,
+            told_at=self.now if is_told else before.told_at,
+        )
+        news = (due.asked.keys() - before.asked.keys()) | set(plan.shards.changed)
+        moved = {shard: why for shard, why in shards.stale.items() if shard in news}
+        return dg.SensorResult(
+            run_requests=[_request(run, shards) for run in due.runs],
+            skip_reason=None if due.runs else due.why,
+            cursor=cursor_text(cursor),
+            dynamic_partitions_requests=partitions.requests(),
+            asset_events=[
+                *([_looked(self._settings, plan)] if is_told else []),
+                *observed_files(self._settings.name, self.pipeline, moved),
+            ],
+        )
+
+    @property
+    def _settings(self) -> PipelineSettings:
+        return self.pipeline.settings
+
+    @property
+    def _is_time_to_tell(self) -> bool:
+        """Whether Dagster is to be told of a look even if it found nothing."""
+        hours = self._settings.overdue_hours
+        if hours is None:
+            return False
+        return self.now - self.cursor.told_at >= hours * _SECONDS_PER_HOUR * _TOLD_SHARE
+
+    def _settled(self, seen: CorpusLook) -> Settled:
+        placed = dict(seen.manifest.frame.select("source", "version").iter_rows())
+        return settle(
+            seen.listing.files, placed, self.cursor.seen, self.now, self._settings.settle_seconds
+        )
+
+    def _shards(self, order: Sequence[str], moving_files: AbstractSet[str]) -> tuple[Shards, int]:
+        """What is known of the shards, and how many runs are in progress."""
+        stale = self.pipeline.stale_shards()
+        running = in_progress(self.instance, self._settings.name, order, self.asset_graph)
+        pieces = self.pipeline.pieces.items() if moving_files else ()
+        shards = Shards(
+            order=order,
+            stale=stale,
+            versions={s: self.pipeline.wanted_version(s)[:_VERSION_CHARS] for s in stale},
+            asked=self.cursor.asked,
+            busy=running.shards,
+            moving={s for s, own in pieces if any(p.source in moving_files for p in own)},
+        )
+        return shards, running.n_runs
+
+    def _due(self, shards: Shards, n_runs: int) -> DueRuns:
+        # Only one may launch: with conditions it is Dagster's own sensor.
+        if self._settings.automation == "stale":
+            return news_only(shards)
+        return due_runs(shards, self._settings.shards_per_run, n_runs)
+
+
+def _request(run: Sequence[str], shards: Shards) -> dg.RunRequest:
+    return dg.RunRequest(tags={**range_tags(run), REASON_TAG: reasons(run, shards.stale)})
+
+
+def _looked(settings: PipelineSettings, plan: CorpusPlan) -> dg.AssetMaterialization:
+    """The event that says that somebody looked: what the freshness policy goes by."""
+    return dg.AssetMaterialization([settings.name, "shards"], metadata=corpus_metadata(plan))
