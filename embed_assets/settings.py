@@ -195,7 +195,7 @@ class PipelineSettings(BaseModel):
     )
     overdue_hours: float | None = Field(
         36,
-        gt=0,
+        ge=0.1,
         description="The UI says that a corpus is overdue that nobody looked at for so long. "
         "null: never.",
     )

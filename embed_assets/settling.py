@@ -51,14 +51,15 @@ def settle(
     A moving file that is placed is given as it was placed, a moving new one is left out. A file
     that nobody has seen before stands still if it was last written `settle_seconds` ago; one that
     the last look saw, if it has not changed since. Where clocks differ, a time in the future waits
-    for the second look and no longer. A file that is gone is gone at once.
+    for the second look and no longer. A file that is gone is gone at once. 0 seconds hold nothing
+    back.
     """
     fresh = [file for file in files if placed.get(file.source) != file.version]
     others = digest_of(part for file in fresh for part in (file.source, file.version))
     all_stand = others == seen.others and now - seen.looked_at >= settle_seconds
     since: dict[str, float] = {}
     for file in fresh:
-        began = _moving_since(file, seen, now, settle_seconds)
+        began = _moving_since(file, seen, now, settle_seconds) if settle_seconds else None
         if began is not None and not all_stand and now - began < _LONGEST_WAIT_SECONDS:
             since[file.source] = began
     return Settled(
@@ -72,7 +73,7 @@ def _moving_since(file: SourceFile, seen: Seen, now: float, settle_seconds: floa
     """When a file was first found moving; None if it stands still."""
     known = seen.files.get(_short(file.source))
     if known is None:
-        is_old = file.modified_at is None or 0 <= settle_seconds <= now - file.modified_at
+        is_old = file.modified_at is None or now - file.modified_at >= settle_seconds
         return None if is_old else now
     version, began = known
     stands = version == _short(file.version)

@@ -23,7 +23,8 @@ class Shards:
 
     `order` are all partitions in Dagster's order; `versions` what the stale ones would be made
     from; `asked` the versions that were asked for already; `busy` those in some run's hands;
-    `moving` those of which a file is still being written.
+    `moving` those of which a file is still being written; `n_moving_files` counts also such files
+    as have no shard yet.
     """
 
     order: Sequence[str]
@@ -32,6 +33,7 @@ class Shards:
     asked: Mapping[str, str]
     busy: AbstractSet[str]
     moving: AbstractSet[str]
+    n_moving_files: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def due_runs(shards: Shards, shards_per_run: int, n_runs: int) -> DueRuns:
     return DueRuns(
         runs=runs,
         asked=asked | new,
-        is_quiet=not open_ and not shards.moving,
+        is_quiet=not open_ and not shards.n_moving_files,
         why=_in_words(shards, failed, by_settings),
     )
 
@@ -80,7 +82,7 @@ def news_only(shards: Shards) -> DueRuns:
     changed = [s for s, why in shards.stale.items() if why.has_other_files and s not in asked]
     new = {shard: shards.versions[shard] for shard in changed[:_MOST_FAILED]}
     words = _in_words(shards, frozenset(), frozenset())
-    return DueRuns([], asked | new, is_quiet=not new and not shards.moving, why=words)
+    return DueRuns([], asked | new, is_quiet=not new and not shards.n_moving_files, why=words)
 
 
 def reasons(shards: Sequence[str], stale: Mapping[str, Stale]) -> str:
@@ -93,7 +95,7 @@ def _in_words(shards: Shards, failed: AbstractSet[str], by_settings: AbstractSet
     busy = shards.stale.keys() & shards.busy
     told = [
         f"{len(busy)} in progress" if busy else "",
-        f"{len(shards.moving)} have files that are still being written" if shards.moving else "",
+        f"{shards.n_moving_files} files are still being written" if shards.n_moving_files else "",
         f"{len(failed)} failed or were cancelled; they run again when they change, or by hand "
         f"({_some(failed)})"
         if failed

@@ -149,6 +149,7 @@ class _Look:
             asked=self.cursor.asked,
             busy=running.shards,
             moving={s for s, own in pieces if any(p.source in moving_files for p in own)},
+            n_moving_files=len(moving_files),
         )
         return shards, running.n_runs
 
