@@ -12,7 +12,7 @@ import dagster as dg
 from embed_assets import pipeline as stages
 from embed_assets.digests import digest
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.orchestration.automation import WHEN_STALE
+from embed_assets.orchestration.automation import when_stale
 from embed_assets.orchestration.check_results import check_results, check_specs
 from embed_assets.orchestration.corpus_assets import (
     CORPUS_CHECKS,
@@ -224,7 +224,7 @@ def _shard_asset(
         description=description,
         kinds={"python", "polars", "deltalake", *kinds},
         partitions_def=partitions_definition(settings.name),
-        automation_condition=WHEN_STALE if settings.automation == "stale" else None,
+        automation_condition=when_stale(settings),
         backfill_policy=dg.BackfillPolicy.multi_run(settings.shards_per_run),
         retry_policy=retry_policy,
         metadata=definition_metadata(f"{settings.name}.{stage}", uri, SHARD_TABLES[stage]),

@@ -9,20 +9,29 @@ from embed_assets.orchestration.file_sensor import file_sensor, sensor_status
 from embed_assets.settings import PipelineSettings
 from embed_assets.staleness import STAGES
 
-_AC: type[dg.AutomationCondition] = dg.AutomationCondition
+_AC = dg.AutomationCondition
 
-#: Runs a shard when what it is made from changes, once for each change: an identical result, or a
-#: look that finds the same files, changes nothing.
-WHEN_STALE = (
-    (
+
+def when_stale(settings: PipelineSettings) -> dg.AutomationCondition | None:
+    """With `automation: stale`, what runs a shard when what it is made from changes.
+
+    Once for each change: an identical result, or a look that finds the same files, changes nothing.
+    """
+    if settings.automation == "files":
+        return None
+    # Nothing is recorded of the files of a new shard.
+    files = dg.AssetSelection.assets(dg.AssetKey([settings.name, "files"]))
+    changed: dg.AutomationCondition = (
         _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested())
         | _AC.code_version_changed()
         | _AC.missing().newly_true()
-    ).since_last_handled()
-    & ~_AC.any_deps_match(_AC.missing() & ~_AC.will_be_requested())
-    & ~_AC.any_deps_in_progress()
-    & ~_AC.in_progress()
-).with_label("shard is outdated")
+    )
+    return (
+        changed.since_last_handled()
+        & ~_AC.any_deps_match(_AC.missing() & ~_AC.will_be_requested()).ignore(files)
+        & ~_AC.any_deps_in_progress()
+        & ~_AC.in_progress()
+    ).with_label("the shard is outdated")
 
 
 def embed_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
@@ -91,7 +100,7 @@ def _condition_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
     """
     return dg.AutomationConditionSensorDefinition(
         name=f"{settings.name}_automation",
-        target=dg.AssetSelection.keys(*(dg.AssetKey([settings.name, s]) for s in STAGES)),
+        target=dg.AssetSelection.assets(*(dg.AssetKey([settings.name, s]) for s in STAGES)),
         minimum_interval_seconds=settings.sensor_seconds,
         default_status=sensor_status(settings),
         description="Runs the shards whose files, settings, model or code are others than before.",

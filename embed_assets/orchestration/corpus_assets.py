@@ -13,7 +13,7 @@ from embed_assets.orchestration.check_results import check_results, check_specs
 from embed_assets.orchestration.metadata import definition_metadata
 from embed_assets.orchestration.observer import Observer
 from embed_assets.orchestration.partitions import partitions_definition, register_shards
-from embed_assets.orchestration.shard_events import files_observation
+from embed_assets.orchestration.shard_events import files_events
 from embed_assets.quality.checks import WARNING_CHECKS
 from embed_assets.quality.report import report_markdown
 from embed_assets.quality.saved_plots import save_plots
@@ -75,11 +75,11 @@ def files_spec(settings: PipelineSettings) -> dg.AssetSpec:
 
 def observed_files(
     name: str, pipeline: OpenedPipeline, stale: Mapping[str, Stale]
-) -> Iterator[dg.AssetObservation]:
+) -> Iterator[dg.AssetObservation | dg.AssetMaterialization]:
     """The files' versions of shards that were read once and are to be read again."""
     for shard, found in stale.items():
         if found.has_other_files:
-            yield files_observation(name, shard, shard_version(pipeline.pieces[shard]))
+            yield from files_events(name, shard, shard_version(pipeline.pieces[shard]))
 
 
 def corpus_metadata(plan: CorpusPlan) -> dict[str, int]:

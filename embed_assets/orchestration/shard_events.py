@@ -71,12 +71,19 @@ class ShardEvents:
         return tags
 
 
-def files_observation(pipeline_name: str, shard: str, version: str) -> dg.AssetObservation:
-    """Tells Dagster which version of a shard's files is there now."""
-    return dg.AssetObservation(
-        asset_key=dg.AssetKey([pipeline_name, "files"]),
-        partition=shard,
-        tags={DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"},
+def files_events(
+    pipeline_name: str, shard: str, version: str
+) -> tuple[dg.AssetObservation, dg.AssetMaterialization]:
+    """Tell Dagster which version of a shard's files is there now.
+
+    Twice: of an external asset, what is outdated is told by observations, and automation conditions
+    look at materialisations.
+    """
+    key = dg.AssetKey([pipeline_name, "files"])
+    tags = {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    return (
+        dg.AssetObservation(asset_key=key, partition=shard, tags=tags),
+        dg.AssetMaterialization(asset_key=key, partition=shard, tags=tags),
     )
 
 

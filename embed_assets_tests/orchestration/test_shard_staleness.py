@@ -120,7 +120,7 @@ class Automated:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.cursor: dg.AutomationConditionCursor | None = None  # type: ignore[name-defined]
+        self.cursor: dg.AutomationConditionCursor | None = None
 
     def tick(self) -> dict[str, list[str]]:
         """Asset -> shards that would be run now."""
@@ -129,10 +129,10 @@ class Automated:
         )
         self.cursor = result.cursor
         wanted = {
-            stage: sorted(result.get_requested_partitions(dg.AssetKey(["notes", stage])))
+            stage: result.get_requested_partitions(dg.AssetKey(["notes", stage]))
             for stage in STAGES
         }
-        return {stage: [str(s) for s in shards] for stage, shards in wanted.items() if shards}
+        return {stage: sorted(map(str, found)) for stage, found in wanted.items() if found}
 
 
 @pytest.fixture

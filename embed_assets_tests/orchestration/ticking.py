@@ -51,7 +51,7 @@ class Sensor:
         for event in result.asset_events:
             assert not isinstance(event, dg.AssetCheckEvaluation)
             instance.report_runless_asset_event(event)
-            tick.looks += isinstance(event, dg.AssetMaterialization)
+            tick.looks += event.asset_key == dg.AssetKey([self.settings.name, "shards"])
             if isinstance(event, dg.AssetObservation):
                 tick.observed.append(event.partition or "")
         name = f"{self.settings.name}_shards"
