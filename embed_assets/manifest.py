@@ -1,13 +1,30 @@
 """The manifest as it stands in its table: read, proved sound, grouped by shard."""
 
 from collections.abc import Iterable, Set
+from dataclasses import dataclass
 
 import polars as pl
 
 from embed_assets.checksums import sound_or_refused
 from embed_assets.errors import InputError
 from embed_assets.shards import Assignment, Piece, from_manifest
+from embed_assets.sources.source import Listing, Source
 from embed_assets.tables.table import Snapshot, Tables
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusLook:
+    """The manifest, and the files of the corpus as they were listed right after."""
+
+    manifest: Snapshot
+    listing: Listing
+
+
+def look(tables: Tables, source: Source) -> CorpusLook:
+    """A look at the corpus. Raises InputError if it or the manifest cannot be read."""
+    # In this order: an older listing must never replace the manifest of a later one.
+    manifest = read_manifest(tables)
+    return CorpusLook(manifest, source.files())
 
 
 def read_manifest(tables: Tables) -> Snapshot:

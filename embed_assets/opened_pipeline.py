@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 
-from embed_assets import calibration, fingerprints, staleness
+from embed_assets import calibration, fingerprints, manifest, staleness
 from embed_assets.calibration import Calibration
 from embed_assets.chunking.token_windows import TokenWindows
 from embed_assets.clean_up import remove_spent_checkpoints, remove_vanished
@@ -23,6 +23,7 @@ from embed_assets.errors import InputError, SettingsError
 from embed_assets.fence import RunFence
 from embed_assets.fingerprints import Configuration
 from embed_assets.manifest import (
+    CorpusLook,
     grouped_by_shard,
     pieces_by_shard,
     read_manifest,
@@ -157,17 +158,17 @@ class OpenedPipeline:
         tokens = self.calibration.tokens if self.calibration else None
         return load_encoder(self.settings, self.precision, tokens)
 
-    def plan(self) -> CorpusPlan:
-        """List the corpus, bring the manifest up to date, remove the rows of vanished shards.
+    def plan(self, look: CorpusLook | None = None) -> CorpusPlan:
+        """Bring the manifest up to date with a look at the corpus, taken now where none is given,
+        and remove the rows of vanished shards.
 
         Where the documents are another pipeline's, its manifest is only read.
         """
         fingerprints.check_documents(self.tables, self.settings.documents_of)
         if self.tables.shares_documents:
             return self._plan_of_documents()
-        # Before the listing: an older listing never replaces the manifest of a later one.
-        snapshot = read_manifest(self.tables)
-        listing = self.source.files()
+        look = look or manifest.look(self.tables, self.source)
+        snapshot, listing = look.manifest, look.listing
         before = from_manifest(snapshot.frame)
         sources = {file.source for file in listing.files}
         refuse_another_corpus(snapshot.frame, sources, self.settings.corpus, self.tables.root)
@@ -179,7 +180,7 @@ class OpenedPipeline:
             shard_bytes,
             snapshot.counter,
         )
-        if plan.added or plan.changed or plan.removed:
+        if plan.has_changed:
             frame = manifest_frame(plan.manifest, self.settings.corpus)
             self.tables.manifest.replace(frame, snapshot, plan.next_number)
         self.pieces = grouped_by_shard(plan.manifest)

@@ -75,7 +75,8 @@ class SettingChanges:
             n_then = _n_standing(configuration, shard_version, states)
             # Of those under which more stands than now, the one under which most does.
             if n_then > n_standing and changes:
-                n_standing, stale = n_then, replace(stale, reason=changes)
+                n_standing = n_then
+                stale = replace(stale, reason=changes, by_settings=n_then == len(STAGES))
         return stale
 
 
@@ -125,15 +126,15 @@ def setting_changes(
 ) -> list[str]:
     """One phrase for each change that makes rows stale, such as "max_tokens 256 -> 128".
 
-    `precisions` are what ran before, empty where nobody knows, and what runs now. `has_same_files`
-    says that the present model gives the vectors of then under the settings of then, and
-    `has_same_tokenizer` the chunks.
+    `precisions` are what ran before, empty where nobody knows, and what runs now, auto where that
+    is not known yet. `has_same_files` says that the present model gives the vectors of then under
+    the settings of then, and `has_same_tokenizer` the chunks.
     """
     changes = []
     if not has_same_files:
         changes += _model_change(before, now, has_same_tokenizer=has_same_tokenizer)
     then = precisions[0] or before.precision
-    if then not in ("auto", precisions[1]):
+    if "auto" not in (then, precisions[1]) and then != precisions[1]:
         changes.append(f"precision {then} -> {precisions[1]}")
     for name in _COMPARED:
         old, new = getattr(before, name), getattr(now, name)

@@ -25,6 +25,7 @@ from embed_assets.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "torch"]
+Automation = Literal["files", "stale"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
@@ -202,6 +203,16 @@ class PipelineSettings(BaseModel):
         description="A shard whose mean vector is farther than this "
         "cosine distance from the corpus's is named.",
     )
+    automation: Automation = Field(
+        "files",
+        description="What Dagster runs by itself once its sensors are on. files: shards whose "
+        "files came, changed or went; stale: also shards made with other settings, model or code.",
+    )
+    switched_on: bool = Field(
+        False,
+        description="Sensors and schedules are on from the start, where nobody can or wants to "
+        "switch them on in the UI.",
+    )
     sensor_seconds: int = Field(
         60, ge=5, description="How often the sensor looks for changed files."
     )
@@ -210,6 +221,18 @@ class PipelineSettings(BaseModel):
         pattern=r"^[\w.]+:\w+$",
         description="Function of yours, as package.module:function, that Dagster calls with a "
         "RunFailure when a run failed for good: to send its text() by Slack or mail.",
+    )
+    settle_seconds: float = Field(
+        10,
+        ge=0,
+        description="The sensor leaves a file alone that was written to within this time, or "
+        "that changed since its last look. 0 takes every file at once.",
+    )
+    overdue_hours: float | None = Field(
+        36,
+        ge=0.1,
+        description="The UI says that a corpus is overdue that nobody looked at for so long. "
+        "null: never.",
     )
     report_schedule: str = Field(
         "0 3 * * *", description="Cron line of the quality report's refresh."

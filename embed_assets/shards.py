@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import polars as pl
@@ -19,11 +19,15 @@ _NUMBERED_KEY = re.compile(r"shard-([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file as listed: its name in the corpus (posix), its size, and what changes with it."""
+    """A file as listed: its name in the corpus (posix), its size, and what changes with it.
+
+    `modified_at` is in seconds since 1970, None for what is never written while it is read.
+    """
 
     source: str
     n_bytes: int
     version: str
+    modified_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,11 @@ class ShardPlan:
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     next_number: int
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the manifest is another one than before."""
+        return bool(self.added or self.changed or self.removed)
 
 
 def plan_shards(

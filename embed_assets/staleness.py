@@ -13,14 +13,25 @@ STAGES = ("raw_corpus", "chunks", "embeddings", "quality_metrics")
 STAGES_AFTER_DOCUMENTS = STAGES[1:]
 
 _METRICS_VERSION = "metrics-1"
+#: The reason of a shard that was never read.
+NEW = "new"
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """The first stage of a shard that has to run, and why."""
+    """The first stage of a shard that has to run, and why.
+
+    `by_settings`: with the settings of an earlier run it would be up to date.
+    """
 
     stage: str
     reason: str
+    by_settings: bool = False
+
+    @property
+    def has_other_files(self) -> bool:
+        """Whether the shard was read once and has to be read again."""
+        return self.stage == STAGES[0] and self.reason != NEW
 
 
 def ingest_version(shard_version: str, reading_version: str) -> str:

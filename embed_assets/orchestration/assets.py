@@ -3,7 +3,7 @@
 Bodies only adapt; the work is in `embed_assets.pipeline`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 
@@ -12,6 +12,7 @@ import dagster as dg
 from embed_assets import pipeline as stages
 from embed_assets.digests import digest
 from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.orchestration.automation import when_stale
 from embed_assets.orchestration.check_results import check_results, check_specs
 from embed_assets.orchestration.corpus_assets import (
     CORPUS_CHECKS,
@@ -24,6 +25,7 @@ from embed_assets.orchestration.metadata import definition_metadata, run_metadat
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.partitions import partitions_definition
 from embed_assets.orchestration.resources import GpuResource, gpu_key
+from embed_assets.orchestration.shard_events import ShardEvents
 from embed_assets.orchestration.shard_loop import one_by_one, run_shards
 from embed_assets.orchestration.tuning_asset import tuning_asset
 from embed_assets.outcome import Outcome
@@ -45,6 +47,9 @@ _STAGE_SETTINGS = {
     "embeddings": ("model", "revision", "precision", "normalize", "truncate_dim"),
     "quality_metrics": (),
 }
+
+
+_Decorator = Callable[[Callable[..., Iterator[dg.MaterializeResult]]], dg.AssetsDefinition]
 
 
 class StageConfig(dg.Config):
@@ -88,7 +93,7 @@ def _reading_assets(settings: PipelineSettings, observer: Observer) -> list[dg.A
             "`rejected`, with the reason.",
             stages.ingest_shard,
             observer,
-            upstream=dg.AssetKey([settings.name, "shards"]),
+            upstream=dg.AssetKey([settings.name, "files"]),
         ),
     ]
 
@@ -108,16 +113,16 @@ def _stage_asset(
         description=description,
         retry_policy=_retries(observer),
     )
-    def stage_asset(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
+    def stage_asset(
+        context: dg.AssetExecutionContext, config: StageConfig
+    ) -> Iterator[dg.MaterializeResult]:
         pipeline = opened(settings, context, observer)
         or_fail(pipeline.prepare)
-        outcomes = run_shards(
-            context,
-            stage,
-            partial(one_by_one, partial(run, pipeline=pipeline, force=config.force)),
-            observer,
-        )
-        return dg.MaterializeResult(metadata=run_metadata(outcomes))
+        events = ShardEvents(context, pipeline.tables.by_shard[stage])
+        work = partial(one_by_one, partial(run, pipeline=pipeline, force=config.force))
+        outcomes = run_shards(context, stage, work, observer, events)
+        yield dg.MaterializeResult(metadata=run_metadata(outcomes))
+        events.finished(outcomes)
 
     return stage_asset
 
@@ -140,10 +145,13 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
         pool="gpu",
         check_specs=check_specs(key, BLOCKING_CHECKS, blocking=True),
     )
-    def embeddings(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
+    def embeddings(
+        context: dg.AssetExecutionContext, config: StageConfig
+    ) -> Iterator[dg.MaterializeResult]:
         resource: GpuResource = getattr(context.resources, gpu)
         pipeline = opened(resource.located(settings), context, observer)
         or_fail(pipeline.prepare)
+        events = ShardEvents(context, pipeline.tables.embeddings)
         with resource.devices(pipeline) as devices:
             embed = partial(
                 embed_shards,
@@ -152,12 +160,13 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
                 force=config.force,
                 on_tokens=observer.tokens_embedded,
             )
-            outcomes = run_shards(context, "embeddings", embed, observer)
+            outcomes = run_shards(context, "embeddings", embed, observer, events)
         findings = [finding for outcome in outcomes for finding in outcome.findings]
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata=run_metadata(outcomes),
             check_results=check_results(key, BLOCKING_CHECKS, findings, blocking=True),
         )
+        events.finished(outcomes)
 
     return embeddings
 
@@ -178,21 +187,19 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
     )
     def quality_metrics(
         context: dg.AssetExecutionContext, config: StageConfig
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.MaterializeResult]:
         pipeline = opened(settings, context, observer)
         or_fail(pipeline.prepare)
+        events = ShardEvents(context, pipeline.tables.quality_metrics)
         measure = partial(stages.measure_shard, pipeline=pipeline, force=config.force)
-        outcomes = run_shards(
-            context,
-            "quality_metrics",
-            partial(one_by_one, measure),
-            observer,
-        )
+        work = partial(one_by_one, measure)
+        outcomes = run_shards(context, "quality_metrics", work, observer, events)
         findings = [finding for outcome in outcomes for finding in outcome.findings]
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata=run_metadata(outcomes),
             check_results=check_results(key, _SHARD_CHECKS, findings, blocking=False),
         )
+        events.finished(outcomes)
 
     return quality_metrics
 
@@ -213,7 +220,7 @@ def _shard_asset(
     required_resource_keys: AbstractSet[str] = frozenset(),
     pool: str | None = None,
     retry_policy: dg.RetryPolicy | None = None,
-) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
+) -> _Decorator:
     """The decorator of a partitioned asset: what all of them share.
 
     One partitions definition and one backfill policy let Dagster run them together,
@@ -221,13 +228,14 @@ def _shard_asset(
     """
     uri = OpenedPipeline(settings).tables.by_shard[stage].uri
     values = settings.model_dump(include=set(_STAGE_SETTINGS[stage]), mode="json")
-    decorator: Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition] = dg.asset(
+    decorator: _Decorator = dg.asset(
         key=dg.AssetKey([settings.name, stage]),
         deps=[upstream],
         group_name=settings.name,
         description=description,
         kinds={"python", "polars", "deltalake", *kinds},
         partitions_def=partitions_definition(settings.shards_owner),
+        automation_condition=when_stale(settings),
         backfill_policy=dg.BackfillPolicy.multi_run(settings.shards_per_run),
         retry_policy=retry_policy,
         metadata=definition_metadata(f"{settings.name}.{stage}", uri, SHARD_TABLES[stage]),

@@ -5,17 +5,35 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,
 )
 
-from embed_assets.digests import digest_of
-from embed_assets.errors import InputError
-from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.orchestration.partitions import (
-    contiguous_runs,
-    partitions_definition,
-    range_tags,
-)
+from embed_assets.orchestration.file_sensor import file_sensor, sensor_status
 from embed_assets.settings import PipelineSettings
 from embed_assets.staleness import own_stages
-from embed_assets.tables.table import Superseded
+
+_AC = dg.AutomationCondition
+
+
+def when_stale(settings: PipelineSettings) -> dg.AutomationCondition | None:
+    """With `automation: stale`, what runs a shard when what it is made from changes.
+
+    Once for each change: an identical result, or a look that finds the same files, changes nothing.
+    """
+    if settings.automation == "files":
+        return None
+    is_unmade = _AC.any_deps_match(_AC.missing() & ~_AC.will_be_requested())
+    if settings.documents_of is None:
+        # Nothing is recorded of the files of a new shard.
+        is_unmade = is_unmade.ignore(dg.AssetSelection.assets([settings.name, "files"]))
+    changed: dg.AutomationCondition = (
+        _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested())
+        | _AC.code_version_changed()
+        | _AC.missing().newly_true()
+    )
+    return (
+        changed.since_last_handled()
+        & ~is_unmade
+        & ~_AC.any_deps_in_progress()
+        & ~_AC.in_progress()
+    ).with_label("the shard is outdated")
 
 
 def embed_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
@@ -50,81 +68,42 @@ def report_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
 
 def schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
     """Refresh the report every night, maintain the tables every week; off until switched on."""
+    on, off = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    status = on if settings.switched_on else off
     return [
         dg.ScheduleDefinition(
             name=f"{settings.name}_nightly_report",
             job_name=f"{settings.name}_report",
             cron_schedule=settings.report_schedule,
+            default_status=status,
             description="Refreshes the quality report.",
         ),
         dg.ScheduleDefinition(
             name=f"{settings.name}_weekly_maintenance",
             job_name=f"{settings.name}_maintain",
             cron_schedule=settings.maintenance_schedule,
+            default_status=status,
             description="Merges small files and deletes old ones.",
         ),
     ]
 
 
-def file_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
-    """See new, changed and deleted files, register their shards and ask for their runs.
+def sensors(settings: PipelineSettings) -> list[dg.SensorDefinition]:
+    """The sensor for files; with `automation: stale`, also the one that launches for both."""
+    if settings.automation == "files":
+        return [file_sensor(settings)]
+    return [file_sensor(settings), _condition_sensor(settings)]
 
-    Of a pipeline that embeds another one's documents: see documents that were made anew, or are
-    gone, and ask for the runs of their shards.
+
+def _condition_sensor(settings: PipelineSettings) -> dg.SensorDefinition:
+    """Dagster's own sensor for automation conditions, over this pipeline's assets alone.
+
+    Its backfills take `shards_per_run` shards to a run.
     """
-    what = "files" if settings.documents_of is None else "documents"
-
-    @dg.sensor(
-        name=f"{settings.name}_{what}",
-        job_name=f"{settings.name}_embed",
+    return dg.AutomationConditionSensorDefinition(
+        name=f"{settings.name}_automation",
+        target=dg.AssetSelection.assets(*([settings.name, s] for s in own_stages(settings))),
         minimum_interval_seconds=settings.sensor_seconds,
-        description=f"Sees new, changed and deleted {what} and runs the shards they belong to.",
+        default_status=sensor_status(settings),
+        description="Runs the shards whose files, settings, model or code are others than before.",
     )
-    def files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        return look_for_files(settings, context.instance)
-
-    return files
-
-
-def look_for_files(
-    settings: PipelineSettings, instance: dg.DagsterInstance
-) -> dg.SensorResult | dg.SkipReason:
-    """One look at the corpus: the partitions to add and delete, and the runs that are due.
-
-    A run's key names its shards and what they would be made from, so Dagster launches it once: a
-    shard that failed is tried again when its files or settings change, not at every tick.
-    """
-    pipeline = OpenedPipeline(settings)
-    try:
-        pipeline.check_fits()
-        pipeline.plan()
-        stale = pipeline.stale_shards()
-    except (InputError, Superseded) as error:
-        return dg.SkipReason(str(error))
-    definition = partitions_definition(settings.shards_owner)
-    registered = list(instance.get_dynamic_partitions(definition.name or ""))
-    if settings.documents_of is None:
-        new = sorted(pipeline.pieces.keys() - set(registered))
-        gone = sorted(set(registered) - pipeline.pieces.keys())
-    else:
-        # Whose shards they are registers them.
-        new, gone = [], []
-    order = [key for key in registered if key not in gone] + new
-    runs = contiguous_runs(stale, order, settings.shards_per_run)
-    if not (new or gone or runs):
-        return dg.SkipReason(f"{len(pipeline.pieces)} shards, all up to date")
-    return dg.SensorResult(
-        run_requests=[
-            dg.RunRequest(run_key=_run_key(pipeline, shards), tags=range_tags(shards))
-            for shards in runs
-        ],
-        dynamic_partitions_requests=[
-            *([definition.build_add_request(new)] if new else []),
-            *([definition.build_delete_request(gone)] if gone else []),
-        ],
-    )
-
-
-def _run_key(pipeline: OpenedPipeline, shards: list[str]) -> str:
-    versions = [pipeline.ingest_version(shard) for shard in shards]
-    return digest_of([*shards, *versions, pipeline.fingerprint])

@@ -9,11 +9,12 @@ from embed_assets.orchestration.alerts import OnFailure, failure_sensor
 from embed_assets.orchestration.assets import build_assets
 from embed_assets.orchestration.automation import (
     embed_job,
-    file_sensor,
     report_job,
     schedules,
+    sensors,
     shards_job,
 )
+from embed_assets.orchestration.corpus_assets import files_spec
 from embed_assets.orchestration.maintenance import maintenance_job
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.resources import GpuResource, gpu_key
@@ -40,10 +41,13 @@ def build_pipeline(
         maintenance_job(settings),
     ]
     return dg.Definitions(
-        assets=build_assets(settings, observer or Silent()),
+        assets=[
+            *([files_spec(settings)] if settings.documents_of is None else []),
+            *build_assets(settings, observer or Silent()),
+        ],
         jobs=jobs,
         sensors=[
-            file_sensor(settings),
+            *sensors(settings),
             failure_sensor(settings, {job.name for job in jobs}, on_failure),
         ],
         schedules=schedules(settings),

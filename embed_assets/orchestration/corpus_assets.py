@@ -1,23 +1,26 @@
 """The assets of one pipeline that stand for the corpus as a whole: shards and quality_report."""
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import dagster as dg
 
 from embed_assets.corpus_report import report_corpus
 from embed_assets.errors import InputError
-from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
 from embed_assets.orchestration.check_results import check_results, check_specs
 from embed_assets.orchestration.metadata import definition_metadata
 from embed_assets.orchestration.observer import Observer
-from embed_assets.orchestration.partitions import register_shards
+from embed_assets.orchestration.partitions import partitions_definition, register_shards
+from embed_assets.orchestration.shard_events import files_events
 from embed_assets.quality.checks import WARNING_CHECKS
 from embed_assets.quality.report import report_markdown
 from embed_assets.quality.saved_plots import save_plots
 from embed_assets.rows import SHARDS
 from embed_assets.settings import PipelineSettings
+from embed_assets.shards import shard_version
+from embed_assets.staleness import Stale
 from embed_assets.tables.table import Superseded
 
 T = TypeVar("T")
@@ -39,6 +42,7 @@ def shards_asset(settings: PipelineSettings, observer: Observer) -> dg.AssetsDef
             "changed and deleted files; it registers the shards as partitions of the assets below "
             "and removes the rows of those that are gone."
         ),
+        freshness_policy=_looked_at_within(settings.overdue_hours),
         metadata=definition_metadata(f"{settings.name}.shards", uri, SHARDS),
     )
     def shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -47,20 +51,54 @@ def shards_asset(settings: PipelineSettings, observer: Observer) -> dg.AssetsDef
         plan = or_fail(pipeline.plan)
         or_fail(pipeline.claim)
         register_shards(context.instance, settings.name, pipeline.pieces)
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": len(plan.shards.manifest),
-                "files": plan.n_files,
-                "bytes": plan.n_bytes,
-                "shards": len(pipeline.pieces),
-                "added": len(plan.shards.added),
-                "changed": len(plan.shards.changed),
-                "removed": len(plan.shards.removed),
-                "files_passed_over": sum(plan.skipped.values()),
-            }
-        )
+        for event in observed_files(settings.name, pipeline, pipeline.stale_shards()):
+            context.log_event(event)
+        return dg.MaterializeResult(metadata=corpus_metadata(plan))
 
     return shards
+
+
+def files_spec(settings: PipelineSettings) -> dg.AssetSpec:
+    """The files of each shard, which nobody makes here: what raw_corpus is stale against."""
+    return dg.AssetSpec(
+        key=dg.AssetKey([settings.name, "files"]),
+        deps=[dg.AssetKey([settings.name, "shards"])],
+        group_name=settings.name,
+        kinds={"file"},
+        description=(
+            "The files of each shard, as the last look found them. A shard whose files are others "
+            "than those that were read shows below as outdated."
+        ),
+        partitions_def=partitions_definition(settings.name),
+    )
+
+
+def observed_files(
+    name: str, pipeline: OpenedPipeline, stale: Mapping[str, Stale]
+) -> Iterator[dg.AssetObservation | dg.AssetMaterialization]:
+    """The files' versions of shards that were read once and are to be read again."""
+    for shard, found in stale.items():
+        if found.has_other_files:
+            yield from files_events(name, shard, shard_version(pipeline.pieces[shard]))
+
+
+def corpus_metadata(plan: CorpusPlan) -> dict[str, int]:
+    """Numbers of a look at the corpus."""
+    shards = plan.shards
+    return {
+        "dagster/row_count": len(shards.manifest),
+        "files": plan.n_files,
+        "bytes": plan.n_bytes,
+        "shards": len({row.shard for row in shards.manifest}),
+        "added": len(shards.added),
+        "changed": len(shards.changed),
+        "removed": len(shards.removed),
+        "files_passed_over": sum(plan.skipped.values()),
+    }
+
+
+def _looked_at_within(hours: float | None) -> dg.FreshnessPolicy | None:
+    return dg.FreshnessPolicy.time_window(timedelta(hours=hours)) if hours else None
 
 
 def quality_report_asset(settings: PipelineSettings) -> dg.AssetsDefinition:

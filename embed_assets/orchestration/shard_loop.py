@@ -7,8 +7,8 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from embed_assets.errors import InputError
-from embed_assets.orchestration.metadata import shard_metadata
 from embed_assets.orchestration.observer import Observer, Silent
+from embed_assets.orchestration.shard_events import ShardEvents
 from embed_assets.outcome import Outcome
 from embed_assets.shard_stream import Result
 from embed_assets.tables.table import Superseded
@@ -19,6 +19,7 @@ def run_shards(
     stage: str,
     run: Callable[[Sequence[str]], Generator[Result]],
     observer: Observer,
+    events: ShardEvents,
 ) -> list[Outcome]:
     """Run a stage for every shard of the run; `run` gives each with what became of it.
 
@@ -35,7 +36,7 @@ def run_shards(
             for shard, result in results:
                 if isinstance(result, Outcome):
                     outcomes.append(result)
-                    _record(context, result)
+                    events.published(result)
                     observer.shard_done(result)
                 else:
                     failures[shard] = result
@@ -67,18 +68,6 @@ def one_by_one(run_shard: Callable[[str], Outcome], shards: Iterable[str]) -> Ge
 def _log_failure(context: dg.AssetExecutionContext, shard: str, error: Exception) -> None:
     traceback = None if _is_expected(error) else error
     context.log.error(f"shard {shard}: {_reason(error)}", exc_info=traceback)
-
-
-def _record(context: dg.AssetExecutionContext, outcome: Outcome) -> None:
-    """Tell Dagster at once that a shard is done: a later crash must not take that back."""
-    metadata = shard_metadata(outcome)
-    context.log_event(
-        dg.AssetMaterialization(
-            asset_key=context.asset_key, partition=outcome.shard, metadata=metadata
-        )
-    )
-    # Dagster records every partition once more when the step ends; give that event the numbers.
-    context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=outcome.shard)
 
 
 def _failure(stage: str, failures: dict[str, Exception]) -> dg.Failure:

@@ -3,6 +3,13 @@
 import os
 from pathlib import Path
 
+from embed_assets.shards import SourceFile
+
+
+def listed(source: str, status: os.stat_result) -> SourceFile:
+    """A file of a corpus, as its status says."""
+    return SourceFile(source, status.st_size, file_version(status), status.st_mtime)
+
 
 def file_version(status: os.stat_result) -> str:
     """Changes whenever a file is written: its size and modification time in nanoseconds."""

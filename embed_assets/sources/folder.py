@@ -10,7 +10,7 @@ from embed_assets.settings import PipelineSettings
 from embed_assets.shards import Piece, SourceFile
 from embed_assets.sources.byte_ranges import whole
 from embed_assets.sources.corpus_root import CorpusRoot, corpus_root
-from embed_assets.sources.file_version import file_version, version_at
+from embed_assets.sources.file_version import listed, version_at
 from embed_assets.sources.folder_walk import FolderWalk
 from embed_assets.sources.formats import FORMATS, format_of, suffix_of
 from embed_assets.sources.refusal import Refusal, TooMuch
@@ -84,7 +84,7 @@ class FolderSource:
         if suffix_of(path.name) not in FORMATS:
             raise self._nothing_usable(Counter([suffix_of(path.name)]))
         status = path.stat()
-        return Listing([SourceFile(path.name, status.st_size, file_version(status))], Counter())
+        return Listing([listed(path.name, status)], Counter())
 
     def _nothing_usable(self, skipped: Counter[str]) -> InputError:
         found = ", ".join(f"{n} {kind}" for kind, n in skipped.most_common(10)) or "nothing"

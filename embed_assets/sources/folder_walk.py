@@ -12,7 +12,7 @@ from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import SourceFile
 from embed_assets.sources.corpus_root import CorpusRoot
-from embed_assets.sources.file_version import file_version
+from embed_assets.sources.file_version import listed
 from embed_assets.sources.formats import FORMATS, suffix_of
 
 
@@ -76,7 +76,7 @@ class FolderWalk:
             reason = self._reason_without_stat(source, entry) or self._reason_by_stat(entry)
             if reason is None:
                 status = entry.stat()
-                return SourceFile(source, status.st_size, file_version(status))
+                return listed(source, status)
         except OSError:
             # Even `is_dir` raises, for a link to itself.
             reason = "(broken link or vanished file)"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from embed_assets.settings import PipelineSettings
@@ -62,7 +62,9 @@ def suffix_of(name: str) -> str:
 
     Of letters, digits and the like alone: messages and the UI show it.
     """
-    suffixes = PurePosixPath(name.lower()).suffixes
+    # By hand: pathlib took a third of the time of listing 100,000 files.
+    base = name.lower().rpartition("/")[2]
+    suffixes = [] if base.endswith(".") else [f".{s}" for s in base.lstrip(".").split(".")[1:]]
     n_parts = 2 if suffixes and suffixes[-1] in COMPRESSIONS else 1
     suffix = "".join(suffixes[-n_parts:]) or "(no suffix)"
     return suffix if _PLAIN.fullmatch(suffix) else "(odd suffix)"

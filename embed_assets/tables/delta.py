@@ -46,6 +46,11 @@ _ROUNDS = 10
 class DeltaShardTable(DeltaFolder):
     """A Delta table partitioned by shard. Creates itself on the first write."""
 
+    def version(self) -> int:
+        """The current version; -1 where there is no table yet."""
+        table = open_table(self._uri)
+        return -1 if table is None else table.version()
+
     def states(self) -> dict[str, ShardState]:
         """The state of every shard that has rows, from the log alone."""
         table = open_table(self._uri)

@@ -28,11 +28,16 @@ class InMemoryShardTable:
         self._name = name
         self._schema = TABLES[name]
         self._shards: dict[str, pl.DataFrame] = {}
+        self._version = -1
 
     @property
     def uri(self) -> str:
         """A name to show; nothing can be opened there."""
         return f"memory:{self._name}"
+
+    def version(self) -> int:
+        """The current version."""
+        return self._version
 
     def states(self) -> dict[str, ShardState]:
         """The state of every shard that has rows."""
@@ -64,6 +69,7 @@ class InMemoryShardTable:
             return
         if not same_result(standing, expected):
             raise Superseded(f"shard {shard} of {self._name} was published by another run")
+        self._version += 1
         if result is None:
             del self._shards[shard]
         else:

@@ -79,6 +79,10 @@ class ShardTable(Protocol):
         """Where the table is."""
         ...
 
+    def version(self) -> int:
+        """The current version, -1 where there is none: the cheap way to see that nothing moved."""
+        ...
+
     def states(self) -> dict[str, ShardState]:
         """The state of every shard that has rows. Opens no data file."""
         ...

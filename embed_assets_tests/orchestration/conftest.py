@@ -58,6 +58,17 @@ class Project:
             raise_on_error=False,
         )
 
+    def run_stage(self, stage: str) -> None:
+        """Materialise one asset alone, for all shards; it must succeed."""
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey([self.settings.name, stage])],
+            tags=range_tags((self.shards[0], self.shards[-1])),
+            run_config=QUIET,
+        )
+        assert result.success
+
     @property
     def shards(self) -> list[str]:
         """The registered partitions, in order."""
