@@ -12,8 +12,8 @@ from functools import cached_property
 from embed_assets import calibration, fingerprints
 from embed_assets.digests import digest, digest_of
 from embed_assets.embedding import model as models
-from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.manifest import CorpusLook, look, read_manifest
+from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import SourceFile
 from embed_assets.sources.source import Listing

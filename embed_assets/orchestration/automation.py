@@ -29,10 +29,7 @@ def when_stale(settings: PipelineSettings) -> dg.AutomationCondition | None:
         | _AC.missing().newly_true()
     )
     return (
-        changed.since_last_handled()
-        & ~is_unmade
-        & ~_AC.any_deps_in_progress()
-        & ~_AC.in_progress()
+        changed.since_last_handled() & ~is_unmade & ~_AC.any_deps_in_progress() & ~_AC.in_progress()
     ).with_label("the shard is outdated")
 
 
