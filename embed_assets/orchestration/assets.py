@@ -3,8 +3,11 @@
 Bodies only adapt; the work is in `embed_assets.pipeline`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import dagster as dg
@@ -12,7 +15,7 @@ import dagster as dg
 from embed_assets import pipeline as stages
 from embed_assets.digests import digest
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.orchestration.check_results import check_results, check_specs
+from embed_assets.orchestration.check_results import check_results, check_specs, report_checks
 from embed_assets.orchestration.corpus_assets import (
     CORPUS_CHECKS,
     opened,
@@ -20,17 +23,19 @@ from embed_assets.orchestration.corpus_assets import (
     quality_report_asset,
     shards_asset,
 )
-from embed_assets.orchestration.metadata import definition_metadata, run_metadata
+from embed_assets.orchestration.descriptions import description
+from embed_assets.orchestration.metadata import code_metadata, run_metadata, table_metadata
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.partitions import partitions_definition
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.orchestration.shard_loop import one_by_one, run_shards
 from embed_assets.orchestration.tuning_asset import tuning_asset
 from embed_assets.outcome import Outcome
-from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS
-from embed_assets.rows import SHARD_TABLES
+from embed_assets.quality.check_summary import summarized
+from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS, Finding
 from embed_assets.settings import READING_SETTINGS, PipelineSettings
-from embed_assets.shard_stream import embed_shards
+from embed_assets.shard_stream import Result, embed_shards
+from embed_assets.shard_vectors import BadVectors
 
 # Resumes from the tables, not from Dagster's memory: a retry skips every shard that is done.
 _RETRIES = dg.RetryPolicy(
@@ -60,8 +65,6 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
         _stage_asset(
             settings,
             "raw_corpus",
-            "Documents read from the corpus's files. What could not be read is in the table "
-            "`rejected`, with the reason.",
             stages.ingest_shard,
             observer,
             upstream="shards",
@@ -69,15 +72,13 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
         _stage_asset(
             settings,
             "chunks",
-            "Documents cut at the best boundary available into windows that the model can take, "
-            "tokenized once.",
             stages.chunk_shard,
             observer,
             upstream="raw_corpus",
         ),
         _embeddings_asset(settings, observer),
         _quality_metrics_asset(settings, observer),
-        quality_report_asset(settings),
+        quality_report_asset(settings, observer),
         tuning_asset(settings, observer),
     ]
 
@@ -85,7 +86,6 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
 def _stage_asset(
     settings: PipelineSettings,
     stage: str,
-    description: str,
     run: Callable[..., Outcome],
     observer: Observer,
     upstream: str,
@@ -94,7 +94,7 @@ def _stage_asset(
         settings,
         stage,
         upstream=upstream,
-        description=description,
+        code=run,
         retry_policy=_retries(observer),
     )
     def stage_asset(context: dg.AssetExecutionContext, config: StageConfig) -> dg.MaterializeResult:
@@ -103,10 +103,11 @@ def _stage_asset(
         outcomes = run_shards(
             context,
             stage,
-            partial(one_by_one, partial(run, pipeline=pipeline, force=config.force)),
+            partial(one_by_one, partial(_timed, run, pipeline=pipeline, force=config.force)),
             observer,
         )
-        return dg.MaterializeResult(metadata=run_metadata(outcomes))
+        states = pipeline.tables.by_shard[stage].states()
+        return dg.MaterializeResult(metadata=run_metadata(settings, stage, outcomes, states))
 
     return stage_asset
 
@@ -119,10 +120,7 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
         settings,
         "embeddings",
         upstream="chunks",
-        description=(
-            "One vector per chunk, computed in batches of similar length and checked before they "
-            "are published. Vectors that stand already under the same fingerprint are reused."
-        ),
+        code=stages.embed_shard,
         kinds=("pytorch", "huggingface"),
         retry_policy=_retries(observer),
         required_resource_keys={gpu},
@@ -133,19 +131,34 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
         resource: GpuResource = getattr(context.resources, gpu)
         pipeline = opened(resource.located(settings), context, observer)
         or_fail(pipeline.prepare)
+        findings: list[Finding] = []
         with resource.devices(pipeline) as devices:
-            embed = partial(
-                embed_shards,
-                pipeline=pipeline,
-                devices=devices,
-                force=config.force,
-                on_tokens=observer.tokens_embedded,
-            )
-            outcomes = run_shards(context, "embeddings", embed, observer)
-        findings = [finding for outcome in outcomes for finding in outcome.findings]
+
+            def embed(shards: Sequence[str]) -> Generator[Result]:
+                results = embed_shards(
+                    shards,
+                    pipeline,
+                    devices,
+                    force=config.force,
+                    on_tokens=observer.tokens_embedded,
+                )
+                return _noted(results, findings)
+
+            try:
+                outcomes = run_shards(context, "embeddings", embed, observer)
+            except dg.Failure:
+                summaries = summarized(BLOCKING_CHECKS, findings)
+                observer.checked(summaries)
+                # A step that fails returns no results, and the UI would show none.
+                failed = [summary for summary in summaries if not summary.passed]
+                report_checks(context.instance, key, failed)
+                raise
+        summaries = summarized(BLOCKING_CHECKS, findings)
+        observer.checked(summaries)
+        states = pipeline.tables.embeddings.states()
         return dg.MaterializeResult(
-            metadata=run_metadata(outcomes),
-            check_results=check_results(key, BLOCKING_CHECKS, findings, blocking=True),
+            metadata=run_metadata(settings, "embeddings", outcomes, states),
+            check_results=check_results(key, summaries),
         )
 
     return embeddings
@@ -158,10 +171,7 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
         settings,
         "quality_metrics",
         upstream="embeddings",
-        description=(
-            "What the vectors of each shard are like: coverage, norms, duplicates, spread and "
-            "effective rank, token lengths, padding waste and speed."
-        ),
+        code=stages.measure_shard,
         check_specs=check_specs(key, _SHARD_CHECKS, blocking=False),
         retry_policy=_retries(observer),
     )
@@ -178,12 +188,34 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
             observer,
         )
         findings = [finding for outcome in outcomes for finding in outcome.findings]
+        summaries = summarized(_SHARD_CHECKS, findings)
+        observer.checked(summaries)
+        states = pipeline.tables.quality_metrics.states()
         return dg.MaterializeResult(
-            metadata=run_metadata(outcomes),
-            check_results=check_results(key, _SHARD_CHECKS, findings, blocking=False),
+            metadata=run_metadata(settings, "quality_metrics", outcomes, states),
+            check_results=check_results(key, summaries),
         )
 
     return quality_metrics
+
+
+def _timed(run: Callable[..., Outcome], shard: str, **arguments: object) -> Outcome:
+    """A stage's outcome with the wall `seconds` it took, if it did anything."""
+    started = time.perf_counter()
+    outcome = run(shard, **arguments)
+    seconds = time.perf_counter() - started
+    if not outcome.written:
+        return outcome
+    return replace(outcome, numbers={**outcome.numbers, "seconds": seconds})
+
+
+def _noted(results: Generator[Result], findings: list[Finding]) -> Generator[Result]:
+    """The same results; what the checks found is added to `findings`, of refused vectors too."""
+    with closing(results):
+        for shard, result in results:
+            if isinstance(result, Outcome | BadVectors):
+                findings += result.findings
+            yield shard, result
 
 
 def _retries(observer: Observer) -> dg.RetryPolicy | None:
@@ -196,7 +228,7 @@ def _shard_asset(
     stage: str,
     *,
     upstream: str,
-    description: str,
+    code: Callable[..., Outcome],
     kinds: Iterable[str] = (),
     check_specs: Sequence[dg.AssetCheckSpec] = (),
     required_resource_keys: AbstractSet[str] = frozenset(),
@@ -214,12 +246,12 @@ def _shard_asset(
         key=dg.AssetKey([settings.name, stage]),
         deps=[dg.AssetKey([settings.name, upstream])],
         group_name=settings.name,
-        description=description,
+        description=description(stage, uri),
         kinds={"python", "polars", "deltalake", *kinds},
         partitions_def=partitions_definition(settings.name),
         backfill_policy=dg.BackfillPolicy.multi_run(settings.shards_per_run),
         retry_policy=retry_policy,
-        metadata=definition_metadata(f"{settings.name}.{stage}", uri, SHARD_TABLES[stage]),
+        metadata=table_metadata(settings.name, stage, uri) | code_metadata(code),
         code_version=digest(stage, *(f"{k}={v}" for k, v in sorted(values.items())))[:12],
         check_specs=check_specs,
         required_resource_keys=set(required_resource_keys),

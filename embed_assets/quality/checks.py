@@ -149,6 +149,18 @@ def warning_findings(
     )
 
 
+def metric_findings(metrics: pl.DataFrame, settings: PipelineSettings) -> list[Finding]:
+    """`warning_findings` of every shard; `metrics` has shard, metric and value."""
+    by_shard: dict[str, dict[str, float]] = {}
+    for shard, metric, value in metrics.select("shard", "metric", "value").iter_rows():
+        by_shard.setdefault(shard, {})[metric] = value
+    return [
+        finding
+        for shard in sorted(by_shard)
+        for finding in warning_findings(shard, by_shard[shard], settings)
+    ]
+
+
 def few_duplicates(shard: str, metrics: Mapping[str, float], settings: PipelineSettings) -> Finding:
     """`duplicate_text_share` is at most settings.max_duplicate_share."""
     share, limit = metrics.get("duplicate_text_share", 0.0), settings.max_duplicate_share

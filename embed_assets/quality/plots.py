@@ -4,16 +4,23 @@ For the Dagster UI, which keeps them in its event log, and for the README. How t
 `plot_card.py`; import both where a picture is wanted, not at the top of another module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from embed_assets.quality.drift import NEIGHBOURS, ModelDrift
 from embed_assets.quality.plot_card import (
     BAR,
+    CARD,
     GRID,
+    INK,
+    MARK,
     card,
     draw_histogram,
     draw_legend,
@@ -33,6 +40,9 @@ MAP_POINTS = 2000
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a00", "#5d3a9b")
 _SHAPES = ("o", "o", "o", "o", "^", "^", "s", "s")
 _OTHER_COLOUR = "#b5b3ad"
+_BEFORE = "#e69f00"
+
+_SHARD_TICKS = 6
 
 
 def token_lengths_plot(lengths: NDArray[Any]) -> bytes:
@@ -72,14 +82,74 @@ def pairwise_similarity_plot(vectors: NDArray[np.float32]) -> bytes:
     return png(figure)
 
 
-def throughput_plot(tokens_per_second: NDArray[Any]) -> bytes:
-    """Histogram of the speed at which shards (n,) were embedded, in tokens per second."""
-    figure, axes = card("Embedding speed", _count(len(tokens_per_second), "shard"))
-    median = float(np.median(tokens_per_second)) if len(tokens_per_second) else 0.0
-    draw_histogram(axes, tokens_per_second, least_span=max(1.0, 0.1 * median))
-    name_axes(axes, "tokens per second", "shards")
-    if len(tokens_per_second):
-        mark_values(axes, [(median, f"median {median:,.0f}")])
+def throughput_plot(shards: Sequence[str], tokens_per_second: NDArray[Any]) -> bytes:
+    """Speed (n,) at which each shard's vectors were made, in tokens per second, in key order.
+
+    Shards that nothing was embedded for have no speed and no point.
+    """
+    known = np.isfinite(tokens_per_second) & (tokens_per_second > 0)
+    lacking = len(shards) - int(known.sum())
+    note = f", {lacking:,} of them without one: all their vectors were at hand" if lacking else ""
+    figure, axes = card("Embedding speed by shard", _count(len(shards), "shard") + note)
+    positions = np.flatnonzero(known)
+    size = 42.0 if len(shards) <= 40 else 14.0 if len(shards) <= 400 else 5.0
+    axes.scatter(positions, tokens_per_second[known], s=size, c=BAR, linewidths=0)
+    axes.set_xlim(-0.5, max(1, len(shards)) - 0.5)
+    ticks = np.unique(np.linspace(0, len(shards) - 1, min(len(shards), _SHARD_TICKS)).astype(int))
+    axes.set_xticks(ticks.tolist(), [drawable(shards[i]) for i in ticks])
+    _without_math(axes.get_xticklabels())
+    axes.set_ylim(0, 1.16 * float(tokens_per_second[known].max()) if known.any() else 1.0)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    name_axes(axes, "shard", "tokens per second")
+    if known.any():
+        median = float(np.median(tokens_per_second[known]))
+        axes.axhline(median, color=MARK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0.5)
+        axes.annotate(
+            f"median {median:,.0f}",
+            (1, median),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 5),
+            textcoords="offset points",
+            ha="right",
+            color=MARK,
+            fontsize=9,
+            bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
+        )
+    return png(figure)
+
+
+def drift_plot(drift: ModelDrift) -> bytes:
+    """Histograms of the cosines of the same pairs of texts, before and after a change of model."""
+    same = f"{drift.neighbour_overlap:.0%} of the {NEIGHBOURS} nearest neighbours are the same"
+    figure, axes = card(
+        "Drift against the previous fingerprint",
+        f"{_count(drift.n_texts, 'text')} under both; {same}",
+    )
+    low = min(float(drift.before.min()), float(drift.after.min()))
+    high = max(float(drift.before.max()), float(drift.after.max()))
+    bins = np.linspace(low, max(high, low + 0.1), 61).tolist()
+    axes.hist(drift.before, bins=bins, color=_BEFORE, alpha=0.35)
+    axes.hist(drift.before, bins=bins, histtype="step", color=_BEFORE, linewidth=1.6)
+    axes.hist(drift.after, bins=bins, histtype="step", color=BAR, linewidth=1.9)
+    axes.margins(x=0.01, y=0.14)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    name_axes(axes, "cosine similarity", "pairs of texts")
+    shown = (
+        (f"before: {drift.earlier_fingerprint[:8]}, mean {drift.before.mean():.3f}", _BEFORE, 0.35),
+        (f"now, mean {drift.after.mean():.3f}", BAR, 0.0),
+    )
+    legend = axes.legend(
+        handles=[
+            Patch(facecolor=(colour, alpha), edgecolor=colour, linewidth=1.6, label=label)
+            for label, colour, alpha in shown
+        ],
+        loc="upper right",
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+    _without_math(legend.get_texts())
     return png(figure)
 
 
@@ -169,6 +239,12 @@ def _draw_groups(axes: Axes, points: NDArray[np.float64], groups: NDArray[np.str
     axes.grid(visible=True, color=GRID, linewidth=0.8)
     # One unit is as long on both axes, or distances on the map would mislead.
     axes.set_aspect("equal", adjustable="datalim")
+
+
+def _without_math(texts: Iterable[Text]) -> None:
+    """A name such as `$x_1$` is not a formula."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def _count(n: int, noun: str) -> str:

@@ -158,6 +158,7 @@ def open_delta_tables(root: str) -> Tables:
         manifest=DeltaWholeTable(base, "shards"),
         fingerprints=DeltaWholeTable(base, "fingerprints"),
         calibration=DeltaWholeTable(base, "calibration"),
+        probes=DeltaWholeTable(base, "probes"),
         checkpoints=DeltaCheckpoints(base, "checkpoints"),
         **{name: DeltaShardTable(base, name) for name in SHARD_TABLES},
     )
