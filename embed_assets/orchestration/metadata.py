@@ -39,7 +39,7 @@ def code_metadata(does_the_work: Callable[..., object]) -> dict[str, dg.Metadata
     link = dg.LocalFileCodeReference(
         file_path=str(Path(inspect.getfile(function)).resolve()),
         line_number=line,
-        label=f"{function.__module__}.{function.__qualname__}",
+        label=function.__name__,
     )
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[link])}
 

@@ -209,18 +209,17 @@ def centroid_distances(shard_means: Mapping[str, NDArray[Any]]) -> dict[str, flo
 def shards_near_centroid(
     shard_means: Mapping[str, NDArray[Any]], settings: PipelineSettings
 ) -> tuple[Finding, ...]:
-    """One failed finding per shard beyond settings.max_centroid_distance, farthest first."""
+    """One finding per shard with a mean, failed beyond max_centroid_distance; farthest first."""
     limit = settings.max_centroid_distance
     distances = sorted(centroid_distances(shard_means).items(), key=lambda item: -item[1])
     return tuple(
         Finding(
             "shards_near_centroid",
-            False,
+            distance <= limit,
             shard,
             f"mean vector is at cosine distance {distance:.3f} of the corpus's, limit {limit}",
         )
         for shard, distance in distances
-        if distance > limit
     )
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from embed_assets.quality.drift import NEIGHBOURS, ModelDrift
 from embed_assets.quality.plot_card import (
     BAR,
-    CARD,
     GRID,
     INK,
     MARK,
@@ -41,8 +40,6 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#
 _SHAPES = ("o", "o", "o", "o", "^", "^", "s", "s")
 _OTHER_COLOUR = "#b5b3ad"
 _BEFORE = "#e69f00"
-
-_SHARD_TICKS = 6
 
 
 def token_lengths_plot(lengths: NDArray[Any]) -> bytes:
@@ -85,37 +82,39 @@ def pairwise_similarity_plot(vectors: NDArray[np.float32]) -> bytes:
 def throughput_plot(shards: Sequence[str], tokens_per_second: NDArray[Any]) -> bytes:
     """Speed (n,) at which each shard's vectors were made, in tokens per second, in key order.
 
-    Shards that nothing was embedded for have no speed and no point.
+    Shards that nothing was embedded for have no speed and no point. The dashed line is the median.
     """
     known = np.isfinite(tokens_per_second) & (tokens_per_second > 0)
-    lacking = len(shards) - int(known.sum())
-    note = f", {lacking:,} of them without one: all their vectors were at hand" if lacking else ""
-    figure, axes = card("Embedding speed by shard", _count(len(shards), "shard") + note)
-    positions = np.flatnonzero(known)
+    speeds, lacking = tokens_per_second[known], len(shards) - int(known.sum())
+    parts = [_count(len(shards), "shard")]
+    if lacking:
+        parts.append(f"{lacking:,} of them without a speed: all vectors were at hand")
+    if len(speeds):
+        parts.append(f"median {np.median(speeds):,.0f}")
+    figure, axes = card("Embedding speed by shard", ", ".join(parts))
     size = 42.0 if len(shards) <= 40 else 14.0 if len(shards) <= 400 else 5.0
-    axes.scatter(positions, tokens_per_second[known], s=size, c=BAR, linewidths=0)
+    axes.scatter(np.flatnonzero(known), speeds, s=size, c=BAR, linewidths=0)
     axes.set_xlim(-0.5, max(1, len(shards)) - 0.5)
-    ticks = np.unique(np.linspace(0, len(shards) - 1, min(len(shards), _SHARD_TICKS)).astype(int))
-    axes.set_xticks(ticks.tolist(), [drawable(shards[i]) for i in ticks])
-    _without_math(axes.get_xticklabels())
-    axes.set_ylim(0, 1.16 * float(tokens_per_second[known].max()) if known.any() else 1.0)
+    _label_ends(axes, shards)
+    axes.set_ylim(0, 1.1 * float(speeds.max()) if len(speeds) else 1.0)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
     name_axes(axes, "shard", "tokens per second")
-    if known.any():
-        median = float(np.median(tokens_per_second[known]))
-        axes.axhline(median, color=MARK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0.5)
-        axes.annotate(
-            f"median {median:,.0f}",
-            (1, median),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, 5),
-            textcoords="offset points",
-            ha="right",
-            color=MARK,
-            fontsize=9,
-            bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
-        )
+    if len(speeds):
+        median = float(np.median(speeds))
+        axes.axhline(median, color=MARK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=3)
     return png(figure)
+
+
+def _label_ends(axes: Axes, names: Sequence[str]) -> None:
+    """Name the first, the middle and the last position of the x axis."""
+    ticks = sorted({0, len(names) // 2, len(names) - 1})
+    axes.set_xticks(ticks, [drawable(names[tick]) for tick in ticks])
+    labels = axes.get_xticklabels()
+    _without_math(labels)
+    if len(names) > 2:
+        # Inwards, or the outermost would stand beyond the card.
+        labels[0].set_horizontalalignment("left")
+        labels[-1].set_horizontalalignment("right")
 
 
 def drift_plot(drift: ModelDrift) -> bytes:

@@ -108,7 +108,7 @@ def metric_text(name: str, value: float) -> str:
 
 
 def _checks(summaries: Sequence[CheckSummary]) -> str:
-    marks = {"passed": "✓ passed", "warning": "⚠ warning", "FAILED": "✗ FAILED"}
+    marks = {"passed": "✓\u00a0passed", "warning": "⚠\u00a0warning", "FAILED": "✗\u00a0FAILED"}
     rows = [(summary.check, marks[summary.word], _safe(summary.sentence)) for summary in summaries]
     return _table(("check", "result", "shards"), rows)
 

@@ -62,7 +62,7 @@ class FakeNvml:
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     made = FakeNvml()
-    monkeypatch.setitem(sys.modules, "pynvml", made)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pynvml", made)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     yield made
@@ -139,7 +139,7 @@ def test_without_a_gpu_or_a_driver_there_are_no_numbers(
 
     monkeypatch.setattr(nvml, "nvmlInit", no_driver)
     assert numbers_of("cuda:0") == {}
-    monkeypatch.setitem(sys.modules, "pynvml", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     assert numbers_of("cuda:0") == {}
 
 

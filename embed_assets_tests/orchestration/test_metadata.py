@@ -55,8 +55,7 @@ def test_an_asset_says_what_it_is_where_it_stands_and_who_makes_it(fresh: Projec
         (link,) = references.code_references
         assert isinstance(link, dg.LocalFileCodeReference)
         line = Path(link.file_path).read_text().splitlines()[(link.line_number or 0) - 1]
-        function = (link.label or "").rpartition(".")[2]
-        assert line.strip().startswith(f"def {function}(")
+        assert line.strip().startswith(f"def {link.label}(")
 
 
 def test_a_path_that_looks_like_markdown_stays_a_path() -> None:

@@ -149,7 +149,7 @@ def test_markdown_holds_numbers_and_pictures_and_stays_small() -> None:
     assert "| chunks | 3,600 |" in markdown
     assert "| chunks that repeat another's text | 20.00% |" in markdown
     for check in (*BLOCKING_CHECKS, *WARNING_CHECKS):
-        assert f"| {check} | ✓ passed |" in markdown
+        assert f"| {check} | ✓\u00a0passed |" in markdown
     assert len(markdown) < 200_000
 
 
@@ -180,7 +180,7 @@ def test_a_blocking_check_names_shards_and_chunks() -> None:
         metrics_frame({"small": SMALL}), sample_frame({}), SETTINGS, findings=[bad]
     )
     line = "1 of 1 shard failed: small: 1 of 9 norms are wrong (chunks chunk-1, chunk-2)"
-    assert f"| norms_right | ✗ FAILED | {line} |" in report_markdown(report, "notes")
+    assert f"| norms_right | ✗\u00a0FAILED | {line} |" in report_markdown(report, "notes")
 
 
 def test_money_is_device_time_at_the_price_of_an_hour() -> None:
