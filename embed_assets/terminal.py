@@ -105,7 +105,12 @@ def _check_lines(tables: Tables) -> Iterable[str]:
 
     By the settings in force; nothing where a newer version of this program noted them.
     """
-    recorded = recorded_configurations(tables)
+    try:
+        recorded = recorded_configurations(tables)
+    except InputError as error:
+        # What is damaged here hides none of the counts above.
+        yield f"checks are not known: {plain(str(error))}"
+        return
     if not recorded or recorded[0].settings is None:
         return
     metrics = reading(
