@@ -1,10 +1,21 @@
-"""The whole corpus at a look: gather every shard's metrics and a sample of its vectors."""
+"""The whole corpus at a look: gather every shard's metrics, check what stands, sample its vectors.
+
+What the report is made from goes by once, one shard at a time.
+"""
+
+from dataclasses import dataclass
 
 import polars as pl
 
+from embed_assets import probes, staleness
+from embed_assets.checksums import is_sound
+from embed_assets.digests import digest_of
+from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.quality.report import Report, corpus_report
+from embed_assets.quality.checks import Finding, blocking_findings
+from embed_assets.quality.drift import corpus_drift, model_drift
+from embed_assets.quality.report import Drift, Report, corpus_report
 from embed_assets.tables.delta_files import reading
 
 # Rows of the whole report's sample: what the pictures and corpus metrics are made from. Beyond
@@ -14,11 +25,24 @@ _SAMPLED_ROWS = 8_000
 _ROWS_PER_SHARD = 100
 
 
+@dataclass(frozen=True)
+class _Gathered:
+    """Of one shard: sampled chunks, the vectors to keep, and what the blocking checks found."""
+
+    sample: pl.DataFrame
+    probes: pl.DataFrame
+    findings: tuple[Finding, ...]
+    is_current: bool
+
+
 def report_corpus(pipeline: OpenedPipeline) -> Report:
-    """Report on all shards, read one at a time. Raises InputError where there are none."""
+    """Report on all shards, read one at a time, and keep some vectors for later comparisons.
+
+    Raises InputError where there are none.
+    """
     tables = pipeline.tables
-    shards = sorted(tables.embeddings.states())
-    if not shards:
+    states = tables.embeddings.states()
+    if not states:
         raise InputError(
             f"{tables.embeddings.uri} has no vectors yet; materialise some shards first"
         )
@@ -26,34 +50,77 @@ def report_corpus(pipeline: OpenedPipeline) -> Report:
         tables.quality_metrics.uri,
         lambda: tables.quality_metrics.scan().select("shard", "metric", "value").collect(),
     )
-    rows = max(_ROWS_PER_SHARD, _SAMPLED_ROWS // len(shards))
-    sample = pl.concat([_sample(pipeline, shard, rows) for shard in shards])
-    if sample.is_empty():
+    n_rows = max(_ROWS_PER_SHARD, _SAMPLED_ROWS // len(states))
+    samples: list[pl.DataFrame] = []
+    findings: list[Finding] = []
+    least: pl.DataFrame | None = None
+    is_whole = True
+    for shard in sorted(states):
+        gathered = _gathered(pipeline, shard, n_rows)
+        samples.append(gathered.sample)
+        findings += gathered.findings
+        is_whole &= gathered.is_current
+        both = gathered.probes if least is None else pl.concat([least, gathered.probes])
+        least = probes.least_hashes(both)
+    sample = pl.concat(samples)
+    if sample.is_empty() or least is None:
         raise InputError(
             f"{tables.embeddings.uri} has no vectors of the current model and settings yet; "
             "materialise some shards first"
         )
-    return corpus_report(metrics, sample, pipeline.settings)
+    corpus_version = digest_of(sorted(state.content_version for state in states.values()))
+    drift = _drift(pipeline, corpus_version, least)
+    if is_whole:
+        # Half-way through a change of model the sample would be of half the corpus.
+        probes.keep(tables, pipeline.fingerprint, corpus_version, least)
+    return corpus_report(metrics, sample, pipeline.settings, findings=findings, drift=drift)
 
 
-def _sample(pipeline: OpenedPipeline, shard: str, n_rows: int) -> pl.DataFrame:
-    """Evenly spaced chunks of a shard: shard, source_group, n_tokens, embedding."""
+def _drift(pipeline: OpenedPipeline, corpus_version: str, now: pl.DataFrame) -> Drift:
+    before = probes.earlier(pipeline.tables, pipeline.fingerprint, corpus_version)
+    return Drift(
+        corpus_drift(before.same_model, now, probes.N_PROBES),
+        model_drift(before.other_fingerprint, before.other_model, now),
+    )
+
+
+def _gathered(pipeline: OpenedPipeline, shard: str, n_rows: int) -> _Gathered:
     tables = pipeline.tables
-    vectors = tables.embeddings.read(shard, ["chunk_id", "doc_id", "embedding", "fingerprint"])
-    # Half-way through a change of model, old and new vectors have nothing to do with each other.
-    vectors = vectors.filter(pl.col("fingerprint") == pipeline.fingerprint).sort("chunk_id")
-    vectors = vectors.gather_every(max(1, vectors.height // n_rows)).head(n_rows)
+    rows = tables.embeddings.read(shard)
     tokens = tables.chunks.read(shard, ["chunk_id", "n_tokens"])
     sources = tables.raw_corpus.read(shard, ["doc_id", "source"])
-    return (
-        vectors.join(tokens, on="chunk_id", how="inner")
-        .join(sources, on="doc_id", how="left")
+    # Half-way through a change of model, old and new vectors have nothing to do with each other,
+    # and half-way through a change of files chunks have no vectors yet: that shard is only waiting.
+    chunks = staleness.content_of(tables.chunks.states().get(shard))
+    version = staleness.embeddings_version(chunks, pipeline.fingerprint)
+    is_current = set(rows["input_version"].unique()) == {version}
+    findings = _findings(pipeline, shard, tokens, rows) if is_current else ()
+    vectors = rows.filter(pl.col("fingerprint") == pipeline.fingerprint).sort("chunk_id")
+    sampled = vectors.gather_every(max(1, vectors.height // n_rows)).head(n_rows)
+    sample = (
+        sampled.join(tokens, on="chunk_id", how="inner")
+        .join(sources.unique("doc_id", keep="first"), on="doc_id", how="left")
         .select(
             pl.lit(shard).alias("shard"),
             _top_folder(pl.col("source")).alias("source_group"),
             "n_tokens",
             "embedding",
         )
+    )
+    return _Gathered(sample, probes.least_hashes(vectors), findings, is_current)
+
+
+def _findings(
+    pipeline: OpenedPipeline, shard: str, chunks: pl.DataFrame, rows: pl.DataFrame
+) -> tuple[Finding, ...]:
+    return blocking_findings(
+        shard,
+        chunks,
+        rows,
+        dimension=pipeline.dimension,
+        fingerprint=pipeline.fingerprint,
+        unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
+        damaged=rows["chunk_id"].filter(~is_sound(rows)),
     )
 
 

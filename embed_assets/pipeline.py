@@ -34,7 +34,16 @@ _CHUNKING_THREADS = min(3, os.cpu_count() or 1)
 _Group = list[tuple[str, str, str]]
 
 # What only the run that made the vectors knows, and quality_metrics keeps.
-_RUN_NUMBERS = ("tokens_per_second", "padding_waste", "seconds", "embedded_tokens", "reused_share")
+_RUN_NUMBERS = (
+    "tokens_per_second",
+    "padding_waste",
+    "seconds",
+    "embedded_tokens",
+    "reused_share",
+    "device_seconds",
+    "gpu_utilization",
+    "gpu_memory_bytes",
+)
 
 
 def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -> Outcome:
@@ -76,11 +85,15 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
     """Documents -> chunks with token ids."""
     tables = pipeline.tables
     standing = tables.chunks.states().get(shard)
-    state = staleness.content_of(tables.raw_corpus.states().get(shard))
-    wanted = staleness.chunks_version(state, pipeline.chunking_version)
+    raw = tables.raw_corpus.states().get(shard)
+    wanted = staleness.chunks_version(staleness.content_of(raw), pipeline.chunking_version)
     if staleness.is_done(standing, wanted) and not force:
         n_tokens = tables.chunks.read(shard, ["n_tokens"])["n_tokens"]
-        numbers: dict[str, float] = {"chunks": len(n_tokens), "tokens": int(n_tokens.sum())}
+        numbers: dict[str, float] = {
+            "documents": raw.n_rows if raw else 0,
+            "chunks": len(n_tokens),
+            "tokens": int(n_tokens.sum()),
+        }
         return Outcome(shard, "chunks", False, len(n_tokens), numbers)
 
     documents = sound_rows(tables, tables.raw_corpus, shard)

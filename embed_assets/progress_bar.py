@@ -8,6 +8,7 @@ from datetime import datetime
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from embed_assets.outcome import Outcome
+from embed_assets.quality.check_summary import CheckSummary, merged
 from embed_assets.terminal import console
 
 
@@ -22,6 +23,7 @@ class ProgressBar:
         self.started_at = started_at
         self.outcomes: dict[tuple[str, str], Outcome] = {}
         self.failures: dict[str, tuple[str, str]] = {}
+        self.checks: dict[str, CheckSummary] = {}
         self._n_bytes = n_bytes
         self._finished: set[str] = set()
         self._shard_tokens: Counter[str] = Counter()
@@ -69,6 +71,15 @@ class ProgressBar:
         """Keep the reason for the end; the bar goes on with the others."""
         self.failures[shard] = (stage, reason)
         self._leave(shard)
+
+    def checked(self, summaries: Sequence[CheckSummary]) -> None:
+        """Keep them for the end, shards of one check together."""
+        self.checks = merged(self.checks, summaries)
+
+    def corpus_checked(self, summaries: Sequence[CheckSummary]) -> None:
+        """These stand for all before, but for vectors that were refused and so do not stand."""
+        refused = {c: s for c, s in self.checks.items() if s.is_blocking and not s.passed}
+        self.checks = {summary.check: summary for summary in summaries} | refused
 
     def _leave(self, shard: str) -> None:
         self._finished.add(shard)

@@ -144,6 +144,18 @@ CALIBRATION = pl.Schema(
     }
 )
 
+#: Some vectors of each of the latest states of the corpus: what the next model's are compared with.
+PROBES = pl.Schema(
+    {
+        "fingerprint": pl.String(),
+        "corpus_version": pl.String(),
+        "text_hash": pl.String(),
+        "embedding": pl.List(pl.Float32()),
+        "taken_at": pl.Datetime("us", "UTC"),
+        **_CHECKSUM,
+    }
+)
+
 #: Raised when a release changes the tables so that an older one would misread them.
 FORMAT_VERSION = 2
 
@@ -161,6 +173,7 @@ TABLES = {
     "shards": SHARDS,
     "fingerprints": FINGERPRINTS,
     "calibration": CALIBRATION,
+    "probes": PROBES,
     "checkpoints": CHECKPOINTS,
 }
 
@@ -170,5 +183,6 @@ PARTITION_KEYS: dict[str, list[str]] = {
     "shards": [],
     "fingerprints": [],
     "calibration": [],
+    "probes": [],
     "checkpoints": [SHARD, "fingerprint"],
 }

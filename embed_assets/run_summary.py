@@ -3,19 +3,16 @@
 import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Set
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
 from embed_assets.progress_bar import ProgressBar
+from embed_assets.run_numbers import embedding_numbers
 from embed_assets.settings import PipelineSettings
 from embed_assets.staleness import Stale
 from embed_assets.tables.delta_files import reading
 from embed_assets.terminal import console, plain, size
-
-if TYPE_CHECKING:
-    from embed_assets.outcome import Outcome
 
 _MOST_NAMED = 10
 _MOST_REASONS = 5
@@ -89,8 +86,11 @@ def print_interrupted(work: Collection[str], left: Set[str]) -> None:
 def print_summary(pipeline: OpenedPipeline, bar: ProgressBar, report_error: str | None) -> None:
     """What was done, what failed and why, and what to type next."""
     out = console()
-    for label, value in _figures(pipeline, list(bar.outcomes.values())):
+    for label, value in _figures(pipeline, bar):
         out.print(f"  {label:<14} {value}")
+    for summary in bar.checks.values():
+        if not summary.passed:
+            out.print(f"  {'':<14} {summary.word}: {summary.check}: {plain(summary.sentence)}")
     root = pipeline.tables.root
     out.print(f"  {'tables':<14} {root}")
     if not report_error and "://" not in root:
@@ -115,28 +115,30 @@ def _rejections(pipeline: OpenedPipeline) -> str:
     return f" ({reasons['n'].sum():,} rejected: {named})"
 
 
-def _figures(pipeline: OpenedPipeline, outcomes: list["Outcome"]) -> list[tuple[str, str]]:
+def _figures(pipeline: OpenedPipeline, bar: ProgressBar) -> list[tuple[str, str]]:
     states = {name: table.states().values() for name, table in pipeline.tables.by_shard.items()}
     rows = {name: sum(state.n_rows for state in s) for name, s in states.items()}
-    embedded = [o.numbers for o in outcomes if o.stage == "embeddings" and o.written]
-    total = {
-        name: sum(numbers.get(name, 0.0) for numbers in embedded)
-        for name in ("embedded_tokens", "padded_tokens", "seconds", "embedded_chunks", "chunks")
-    }
-    findings = [finding for outcome in outcomes for finding in outcome.findings]
-    passed = sum(finding.passed for finding in findings)
-    checks = f"{passed:,} of {len(findings):,} passed"
-    bad = [f"{f.shard} {f.check}: {f.detail}" for f in findings if not f.passed]
+    numbers = embedding_numbers(bar.outcomes.values(), pipeline.settings.price_per_hour)
     figures = [
         ("documents", f"{rows['raw_corpus']:,}{_rejections(pipeline)}"),
         ("chunks", f"{rows['chunks']:,}"),
         ("vectors", f"{rows['embeddings']:,} of {pipeline.dimension} dimensions"),
     ]
-    if total["embedded_tokens"]:
-        reused = total["chunks"] - total["embedded_chunks"]
+    if "tokens_per_second" in numbers:
+        reused = numbers["chunks"] - numbers["embedded_chunks"]
         figures += [
-            ("embedded", f"{total['embedded_chunks']:,.0f} chunks ({reused:,.0f} reused)"),
-            ("tokens/s", f"{total['embedded_tokens'] / total['seconds']:,.0f}"),
-            ("padding waste", f"{1 - total['embedded_tokens'] / total['padded_tokens']:.1%}"),
+            ("embedded", f"{numbers['embedded_chunks']:,.0f} chunks ({reused:,.0f} reused)"),
+            ("tokens/s", f"{numbers['tokens_per_second']:,.0f}"),
+            ("padding waste", f"{numbers['padding_waste']:.1%}"),
+            ("device time", f"{numbers['device_seconds']:,.1f} s{_money(numbers)}"),
         ]
-    return [*figures, ("checks", "; ".join([checks, *bad[:_MOST_NAMED]]))]
+    n_passed = sum(summary.passed for summary in bar.checks.values())
+    return [*figures, ("checks", f"{n_passed} of {len(bar.checks)} passed")]
+
+
+def _money(numbers: Mapping[str, float]) -> str:
+    """The cost of a run, where a price is set."""
+    if "cost" not in numbers:
+        return ""
+    per_million = numbers["cost_per_million_tokens"]
+    return f", cost {numbers['cost']:,.4g} ({per_million:,.4g} a million tokens)"

@@ -203,6 +203,13 @@ class PipelineSettings(BaseModel):
         description="A shard whose mean vector is farther than this "
         "cosine distance from the corpus's is named.",
     )
+    price_per_hour: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="What an hour of one device costs, in a currency of your choice: reports then "
+        "give the cost of a run and of a million tokens.",
+    )
     automation: Automation = Field(
         "files",
         description="What Dagster runs by itself once its sensors are on. files: shards whose "

@@ -3,6 +3,7 @@
 `pipeline.embed_shard` takes one shard through them, `shard_stream` many at once.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from embed_assets import frames, staleness
 from embed_assets.checkpoint_saver import CheckpointSaver
 from embed_assets.checksums import is_sound
+from embed_assets.cost import cost_numbers
+from embed_assets.embedding.device_use import watched
 from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_batches
 from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.embedding.token_rows import TokenRows
@@ -29,12 +32,23 @@ _PROVED_CHUNKS = 4
 OnTokens = Callable[[str, int], None]
 
 
+class BadVectors(InputError):
+    """Vectors that a blocking check refused before they were published; `findings` are of all
+    checks.
+    """
+
+    def __init__(self, message: str, findings: tuple[Finding, ...]) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
 @dataclass
 class ShardVectors:
     """A shard's chunks, and their vectors (n_chunks, dimension) float32 as they come.
 
     `first` (n_chunks,) is the row where each chunk's text first stands: equal texts are embedded
-    once. `missing` are the rows to embed.
+    once. `missing` are the rows to embed. `device_numbers` say for how many seconds the shard had
+    a device, and what that device told of itself.
     """
 
     shard: str
@@ -45,6 +59,7 @@ class ShardVectors:
     vectors: NDArray[np.float32]
     stats: EncodeStats = field(default_factory=EncodeStats)
     provenance: dict[str, object] = field(default_factory=dict)
+    device_numbers: dict[str, float] = field(default_factory=dict)
 
 
 def read_vectors(shard: str, pipeline: OpenedPipeline, *, force: bool) -> ShardVectors | Outcome:
@@ -54,11 +69,11 @@ def read_vectors(shard: str, pipeline: OpenedPipeline, *, force: bool) -> ShardV
     state = staleness.content_of(tables.chunks.states().get(shard))
     version = staleness.embeddings_version(state, pipeline.fingerprint)
     if staleness.is_done(standing, version) and not force:
-        chunks = tables.chunks.read(shard, ["chunk_id"])
+        chunks = tables.chunks.read(shard, ["chunk_id", "n_tokens"])
         rows = tables.embeddings.read(shard)
         damaged = rows["chunk_id"].filter(~is_sound(rows))
         findings = _findings(shard, pipeline, chunks, rows, damaged)
-        return Outcome(shard, "embeddings", False, rows.height, {}, findings)
+        return Outcome(shard, "embeddings", False, rows.height, _sizes(chunks), findings)
 
     chunks = sound_rows(tables, tables.chunks, shard)
     first = _first_rows(chunks["text_hash"])
@@ -81,6 +96,7 @@ def encode_missing(
     save: bool,
 ) -> None:
     """Embed what is missing, saved to the checkpoints as it comes where `save` says so."""
+    started = time.perf_counter()
     if encoder.dimension != pipeline.dimension:
         raise InputError(
             f"one_dimension: the loaded model {pipeline.settings.model} gives vectors of "
@@ -88,7 +104,10 @@ def encode_missing(
         )
     _prove_token_ids(work.chunks, pipeline, encoder)
     hashes, lengths = work.chunks["text_hash"], work.chunks["n_tokens"].to_numpy()
-    with CheckpointSaver(work.shard, pipeline, hashes, work.vectors) as saver:
+    with (
+        watched(encoder.device) as use,
+        CheckpointSaver(work.shard, pipeline, hashes, work.vectors) as saver,
+    ):
 
         def on_batch(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
             chunk_rows = work.missing[rows]
@@ -105,6 +124,7 @@ def encode_missing(
         )
     pipeline.remember_budget(encoder, work.stats)
     work.provenance = {"device": encoder.device, "precision": encoder.precision}
+    work.device_numbers = {"device_seconds": time.perf_counter() - started, **use.numbers()}
 
 
 def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
@@ -128,7 +148,11 @@ def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool
         work.shard, rows, work.standing, rewrite=force, fence=pipeline.fence(work.shard)
     )
     tables.checkpoints.clear(CheckpointKey(work.shard, pipeline.fingerprint))
-    return Outcome(work.shard, "embeddings", True, rows.height, numbers, findings)
+    # The price is no part of the rows: it changes without them.
+    shown = numbers | cost_numbers(
+        numbers["device_seconds"], numbers["embedded_tokens"], pipeline.settings.price_per_hour
+    )
+    return Outcome(work.shard, "embeddings", True, rows.height, shown, findings)
 
 
 def _first_rows(text_hashes: pl.Series) -> NDArray[np.int64]:
@@ -183,19 +207,25 @@ def _run_numbers(work: ShardVectors) -> dict[str, float]:
     """What a run says of the chunks of a shard and of those it embedded."""
     n_chunks, n_embedded, stats = work.chunks.height, len(work.missing), work.stats
     numbers = {
-        "chunks": float(n_chunks),
-        "tokens": float(work.chunks["n_tokens"].sum()),
+        **_sizes(work.chunks),
         "embedded_chunks": float(n_embedded),
         "embedded_tokens": float(stats.n_tokens),
         "padded_tokens": float(stats.n_padded_tokens),
         "reused_share": 1 - n_embedded / n_chunks if n_chunks else 0.0,
         "seconds": stats.seconds,
         "halvings": float(stats.n_halvings),
+        "device_seconds": 0.0,
+        **work.device_numbers,
     }
     if stats.n_tokens:
         numbers["tokens_per_second"] = stats.n_tokens / stats.seconds
         numbers["padding_waste"] = 1 - stats.n_tokens / stats.n_padded_tokens
     return numbers
+
+
+def _sizes(chunks: pl.DataFrame) -> dict[str, float]:
+    """What is true of a shard whether it was embedded just now or long ago."""
+    return {"chunks": float(chunks.height), "tokens": float(chunks["n_tokens"].sum())}
 
 
 def _findings(
@@ -219,7 +249,8 @@ def _findings(
 def _refuse_bad_vectors(findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         if not finding.passed:
-            raise InputError(
+            raise BadVectors(
                 f"shard {finding.shard}: {finding.check}: {finding.detail} "
-                f"({', '.join(finding.chunk_ids)}); nothing was published, its old vectors stand"
+                f"({', '.join(finding.chunk_ids)}); nothing was published, its old vectors stand",
+                findings,
             )

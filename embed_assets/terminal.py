@@ -12,6 +12,9 @@ from rich.text import Text
 
 from embed_assets.embedding.autotune import Tuning
 from embed_assets.errors import InputError
+from embed_assets.fingerprints import recorded_configurations
+from embed_assets.quality.check_summary import summarized
+from embed_assets.quality.checks import metric_findings
 from embed_assets.search import Hit
 from embed_assets.tables.delta_files import reading
 from embed_assets.tables.maintenance import Maintained
@@ -74,7 +77,7 @@ def print_status(tables: Tables) -> None:
         n_rows, n_bytes = sum(s.n_rows for s in states), sum(s.n_bytes for s in states)
         grid.add_row(name, str(len(states)), f"{n_rows:,}", size(n_bytes))
     out.print(grid)
-    for line in _fingerprint_lines(tables):
+    for line in (*_fingerprint_lines(tables), *_check_lines(tables)):
         out.print(line)
 
 
@@ -97,6 +100,28 @@ def _fingerprint_lines(tables: Tables) -> Iterable[str]:
             f"fingerprint {row['fingerprint']}: {row['rows']:,} vectors of {row['dimension']} "
             f"dimensions in {row['shards']} shards"
         )
+
+
+def _check_lines(tables: Tables) -> Iterable[str]:
+    """What the checks that need no vector find in the shards' metrics, as the UI says it.
+
+    By the settings in force; nothing where a newer version of this program noted them.
+    """
+    try:
+        recorded = recorded_configurations(tables)
+    except InputError as error:
+        # What is damaged here hides none of the counts above.
+        yield f"checks are not known: {plain(str(error))}"
+        return
+    if not recorded or recorded[0].settings is None:
+        return
+    metrics = reading(
+        tables.quality_metrics.uri,
+        lambda: tables.quality_metrics.scan().select("shard", "metric", "value").collect(),
+    )
+    findings = metric_findings(metrics, recorded[0].settings)
+    for summary in summarized({finding.check: None for finding in findings}, findings):
+        yield f"check {summary.check}: {summary.word}: {plain(summary.sentence)}"
 
 
 def print_maintained(maintained: Iterable[Maintained]) -> None:

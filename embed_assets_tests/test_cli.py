@@ -107,7 +107,15 @@ def test_a_run_embeds_the_corpus_and_says_what_it_did(done: Done) -> None:
     assert output.startswith("tables: 3 files, 1.7 kB in ")
     assert "shards: 3 new, 0 changed, 0 removed; 3 to do" in output
     assert f"vectors        {read(done.settings, 'embeddings').height} of 32 dimensions" in output
-    for line in ("documents      3", "tokens/s", "padding waste", "next:", "embed-assets search"):
+    for line in (
+        "documents      3",
+        "tokens/s",
+        "padding waste",
+        "next:",
+        "embed-assets search",
+        "device time",
+        "checks         9 of 9 passed",
+    ):
         assert line in output
     # With a blank in its path, and still to be copied and pasted.
     assert f"embed-assets status --tables '{done.settings.tables}'\n" in output
@@ -131,6 +139,7 @@ def test_status_tells_what_is_there(done: Done) -> None:
     (line,) = [line for line in result.output.splitlines() if line.startswith("embeddings")]
     assert line.split()[1:3] == ["3", str(n_vectors)]
     assert f"{n_vectors} vectors of 32 dimensions in 3 shards" in result.output
+    assert "check few_duplicates: passed: 3 shards passed" in result.output
 
 
 def test_maintain_says_what_it_did_to_each_table(tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ class Repair:
             "shards": self._tables.manifest,
             "fingerprints": self._tables.fingerprints,
             "calibration": self._tables.calibration,
+            "probes": self._tables.probes,
         }[name]
         try:
             snapshot = self._child.call(whole.read)

@@ -1,10 +1,10 @@
-"""Findings of quality checks as Dagster asset checks: one result per check, bad shards named."""
+"""Summaries of quality checks as Dagster asset checks: one result per check, bad shards named."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
-from embed_assets.quality.checks import Finding
+from embed_assets.quality.check_summary import CheckSummary
 
 # A check's metadata stays small however many shards fail at once.
 _MOST_NAMED = 20
@@ -21,39 +21,59 @@ def check_specs(
 
 
 def check_results(
-    asset: dg.AssetKey, checks: Iterable[str], findings: Sequence[Finding], *, blocking: bool
+    asset: dg.AssetKey, summaries: Iterable[CheckSummary]
 ) -> list[dg.AssetCheckResult]:
     """One result per check over all shards of a run."""
-    severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
-    results = []
-    for check in checks:
-        of_check = [finding for finding in findings if finding.check == check]
-        failed = [finding for finding in of_check if not finding.passed]
-        metadata: dict[str, dg.MetadataValue] = {
-            "shards_checked": dg.MetadataValue.int(len(of_check)),
-            "shards_failed": dg.MetadataValue.int(len(failed)),
-        }
-        if failed:
-            metadata["failed"] = dg.MetadataValue.table(
-                [
-                    dg.TableRecord(
-                        {
-                            "shard": finding.shard,
-                            "detail": finding.detail,
-                            "chunk_ids": " ".join(finding.chunk_ids),
-                        }
-                    )
-                    for finding in failed[:_MOST_NAMED]
-                ]
-            )
-        results.append(
-            dg.AssetCheckResult(
-                check_name=check,
+    return [
+        dg.AssetCheckResult(
+            check_name=summary.check,
+            asset_key=asset,
+            passed=summary.passed,
+            severity=_severity(summary),
+            description=summary.sentence,
+            metadata=_metadata(summary),
+        )
+        for summary in summaries
+    ]
+
+
+def report_checks(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, summaries: Iterable[CheckSummary]
+) -> None:
+    """Record results outside of a step: for one that fails, or of another asset."""
+    for summary in summaries:
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
                 asset_key=asset,
-                passed=not failed,
-                severity=severity,
-                description=f"{failed[0].shard}: {failed[0].detail}" if failed else None,
-                metadata=metadata,
+                check_name=summary.check,
+                passed=summary.passed,
+                severity=_severity(summary),
+                description=summary.sentence,
+                metadata=_metadata(summary),
+                blocking=summary.is_blocking,
             )
         )
-    return results
+
+
+def _severity(summary: CheckSummary) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if summary.is_blocking else dg.AssetCheckSeverity.WARN
+
+
+def _metadata(summary: CheckSummary) -> dict[str, dg.MetadataValue]:
+    metadata: dict[str, dg.MetadataValue] = {
+        "shards_checked": dg.MetadataValue.int(summary.n_shards),
+        "shards_failed": dg.MetadataValue.int(len(summary.failed)),
+    }
+    if summary.failed:
+        records = [
+            dg.TableRecord(
+                {
+                    "shard": finding.shard,
+                    "detail": finding.detail,
+                    "chunk_ids": " ".join(finding.chunk_ids),
+                }
+            )
+            for finding in summary.failed[:_MOST_NAMED]
+        ]
+        metadata["failed"] = dg.MetadataValue.table(records)
+    return metadata

@@ -1,6 +1,6 @@
 """The assets of one pipeline that stand for the corpus as a whole: shards and quality_report."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -9,15 +9,16 @@ import dagster as dg
 from embed_assets.corpus_report import report_corpus
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
-from embed_assets.orchestration.check_results import check_results, check_specs
-from embed_assets.orchestration.metadata import definition_metadata
+from embed_assets.orchestration.check_results import check_results, check_specs, report_checks
+from embed_assets.orchestration.descriptions import description
+from embed_assets.orchestration.metadata import code_metadata, table_metadata
 from embed_assets.orchestration.observer import Observer
 from embed_assets.orchestration.partitions import partitions_definition, register_shards
 from embed_assets.orchestration.shard_events import files_events
+from embed_assets.quality.check_summary import CheckSummary
 from embed_assets.quality.checks import WARNING_CHECKS
-from embed_assets.quality.report import report_markdown
+from embed_assets.quality.report_markdown import report_markdown
 from embed_assets.quality.saved_plots import save_plots
-from embed_assets.rows import SHARDS
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import shard_version
 from embed_assets.staleness import Stale
@@ -37,13 +38,9 @@ def shards_asset(settings: PipelineSettings, observer: Observer) -> dg.AssetsDef
         key=dg.AssetKey([settings.name, "shards"]),
         group_name=settings.name,
         kinds={"python", "deltalake"},
-        description=(
-            "The manifest: which file belongs to which shard. Materialise it to look for new, "
-            "changed and deleted files; it registers the shards as partitions of the assets below "
-            "and removes the rows of those that are gone."
-        ),
+        description=description("shards", uri),
         freshness_policy=_looked_at_within(settings.overdue_hours),
-        metadata=definition_metadata(f"{settings.name}.shards", uri, SHARDS),
+        metadata=table_metadata(settings.name, "shards", uri) | code_metadata(OpenedPipeline.plan),
     )
     def shards(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         pipeline = opened(settings, context, observer)
@@ -101,7 +98,7 @@ def _looked_at_within(hours: float | None) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(timedelta(hours=hours)) if hours else None
 
 
-def quality_report_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
+def quality_report_asset(settings: PipelineSettings, observer: Observer) -> dg.AssetsDefinition:
     """Numbers and pictures over all shards."""
     key = dg.AssetKey([settings.name, "quality_report"])
 
@@ -110,27 +107,37 @@ def quality_report_asset(settings: PipelineSettings) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([settings.name, "quality_metrics"])],
         group_name=settings.name,
         kinds={"python", "polars", "matplotlib"},
-        description=(
-            "The whole corpus at a look: numbers over all shards, pictures of lengths, norms, "
-            "similarity and a map of the vectors, and the shards to look at first."
-        ),
+        description=description("quality_report", f"{settings.tables_root}/quality_report"),
+        metadata=code_metadata(report_corpus),
         check_specs=check_specs(key, CORPUS_CHECKS, blocking=False),
     )
-    def quality_report() -> dg.MaterializeResult:
+    def quality_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         pipeline = OpenedPipeline(settings)
         report = or_fail(lambda: report_corpus(pipeline))
         folder = or_fail(lambda: save_plots(report.plots, settings.tables_root, "quality_report"))
         metadata: Mapping[str, dg.MetadataValue] = {
-            "report": dg.MetadataValue.md(report_markdown(report)),
+            "report": dg.MetadataValue.md(report_markdown(report, settings.name)),
             **({"plots": dg.MetadataValue.path(folder)} if folder else {}),
             **{k: dg.MetadataValue.float(float(v)) for k, v in report.summary.items()},
         }
-        return dg.MaterializeResult(
-            metadata=metadata,
-            check_results=check_results(key, CORPUS_CHECKS, report.findings, blocking=False),
-        )
+        observer.corpus_checked(report.checks)
+        _report_on_shards(context.instance, settings.name, report.checks)
+        own = [summary for summary in report.checks if summary.check in CORPUS_CHECKS]
+        return dg.MaterializeResult(metadata=metadata, check_results=check_results(key, own))
 
     return quality_report
+
+
+def _report_on_shards(
+    instance: dg.DagsterInstance, pipeline: str, checks: Sequence[CheckSummary]
+) -> None:
+    """Bring the checks of the shards' assets up to date: each shows its last run, which may have
+    been of a few good shards. Blocking checks that pass passed when the shards were published.
+    """
+    blocking = [c for c in checks if c.is_blocking and not c.passed]
+    warnings = [c for c in checks if not c.is_blocking and c.check not in CORPUS_CHECKS]
+    report_checks(instance, dg.AssetKey([pipeline, "embeddings"]), blocking)
+    report_checks(instance, dg.AssetKey([pipeline, "quality_metrics"]), warnings)
 
 
 def opened(

@@ -1,55 +1,89 @@
-"""What the Dagster UI shows beside an asset: schemas, table places, numbers. Never corpus text."""
+"""What the Dagster UI shows beside an asset: table, code, numbers. Never text of the corpus."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import dagster as dg
-import polars as pl
 
+from embed_assets.orchestration.columns import UPSTREAM, column_lineage, column_schema
 from embed_assets.outcome import Outcome
+from embed_assets.run_numbers import embedding_numbers
+from embed_assets.settings import PipelineSettings
+from embed_assets.tables.table import ShardState
 
-_COLUMN_NOTES = {
-    "shard": "partition of the table",
-    "start": "first character of the chunk in its document's text",
-    "end": "character behind the chunk: text[start:end] is the chunk",
-    "text_hash": "BLAKE2b-128 of the text",
-    "token_ids": "what the model reads: prompt and special tokens included",
-    "embedding": "the vector, float32",
-    "fingerprint": "digest of everything that changes a vector",
-    "checksum": "BLAKE2b-64 over chunk_id, text_hash and vector",
-    "provenance": "JSON: device, precision, tokens, seconds of the run",
-    "input_version": "digest of what the shard's rows were made from",
-    "content_version": "digest of the shard's rows",
-}
+# Of the numbers of a whole run those that say something a shard's own do not.
+_SHOWN_OF_A_RUN = (
+    "embedded_tokens",
+    "tokens_per_second",
+    "device_seconds",
+    "cost",
+    "cost_per_million_tokens",
+)
 
 
-def definition_metadata(name: str, uri: str, schema: pl.Schema) -> dict[str, dg.MetadataValue]:
-    """Metadata that an asset has whether it was materialised or not."""
-    columns = [
-        dg.TableColumn(column, str(dtype), _COLUMN_NOTES.get(column))
-        for column, dtype in schema.items()
-    ]
+def table_metadata(pipeline: str, table: str, uri: str) -> dict[str, dg.MetadataValue]:
+    """What is true of a table whether it was materialised or not."""
     return {
-        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+        "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(table)),
         "dagster/uri": dg.MetadataValue.text(uri),
-        "dagster/table_name": dg.MetadataValue.text(name),
+        "dagster/table_name": dg.MetadataValue.text(f"{pipeline}.{table}"),
         "dagster/storage_kind": dg.MetadataValue.text("deltalake"),
     }
 
 
+def code_metadata(does_the_work: Callable[..., object]) -> dict[str, dg.MetadataValue]:
+    """Where the code is that makes an asset. Dagster adds the defs.yaml that declares it."""
+    function = inspect.unwrap(does_the_work)
+    _, line = inspect.getsourcelines(function)
+    link = dg.LocalFileCodeReference(
+        file_path=str(Path(inspect.getfile(function)).resolve()),
+        line_number=line,
+        label=function.__name__,
+    )
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[link])}
+
+
 def shard_metadata(outcome: Outcome) -> dict[str, dg.MetadataValue]:
-    """Numbers of one shard, under stable keys that Dagster plots over time."""
+    """Numbers of one shard, under stable keys that Dagster plots over time.
+
+    A shard that stood already has its sizes alone: a speed of 0, or the last one again, would be
+    a point in the plot where nothing happened.
+    """
     return {
-        "dagster/row_count": dg.MetadataValue.int(outcome.n_rows),
+        "dagster/partition_row_count": dg.MetadataValue.int(outcome.n_rows),
         "written": dg.MetadataValue.bool(outcome.written),
         **{name: dg.MetadataValue.float(float(value)) for name, value in outcome.numbers.items()},
     }
 
 
-def run_metadata(outcomes: Sequence[Outcome]) -> dict[str, dg.MetadataValue]:
-    """Numbers of all shards of a run together."""
-    numbers: Mapping[str, float] = {
+def run_metadata(
+    settings: PipelineSettings,
+    table: str,
+    outcomes: Sequence[Outcome],
+    states: Mapping[str, ShardState],
+) -> dict[str, dg.MetadataValue]:
+    """Numbers of all shards of a run together, and the size of the table behind it.
+
+    Those of the run are named `run_...`: the last shard's event has them beside its own.
+    """
+    counts = {
+        "dagster/row_count": sum(state.n_rows for state in states.values()),
+        "dagster/size_bytes": sum(state.n_bytes for state in states.values()),
         "shards": len(outcomes),
         "shards_written": sum(outcome.written for outcome in outcomes),
         "shards_unchanged": sum(not outcome.written for outcome in outcomes),
     }
-    return {name: dg.MetadataValue.int(int(value)) for name, value in numbers.items()}
+    numbers = embedding_numbers(outcomes, settings.price_per_hour)
+    metadata: dict[str, dg.MetadataValue] = {
+        **{name: dg.MetadataValue.int(int(value)) for name, value in counts.items()},
+        **{
+            f"run_{name}": dg.MetadataValue.float(numbers[name])
+            for name in _SHOWN_OF_A_RUN
+            if name in numbers
+        },
+    }
+    if table in UPSTREAM:
+        lineage = column_lineage(settings, table)
+        metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(lineage)
+    return metadata

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from embed_assets.outcome import Outcome
+from embed_assets.quality.check_summary import CheckSummary
 
 
 class Observer(Protocol):
@@ -31,6 +32,14 @@ class Observer(Protocol):
         """A shard did not get through a stage."""
         ...
 
+    def checked(self, summaries: Sequence[CheckSummary]) -> None:
+        """Some shards went through checks."""
+        ...
+
+    def corpus_checked(self, summaries: Sequence[CheckSummary]) -> None:
+        """All shards that stand went through all checks."""
+        ...
+
 
 class Silent:
     """Hears nothing."""
@@ -47,4 +56,10 @@ class Silent:
         """Ignore."""
 
     def shard_failed(self, stage: str, shard: str, reason: str) -> None:
+        """Ignore."""
+
+    def checked(self, summaries: Sequence[CheckSummary]) -> None:
+        """Ignore."""
+
+    def corpus_checked(self, summaries: Sequence[CheckSummary]) -> None:
         """Ignore."""

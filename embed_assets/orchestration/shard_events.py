@@ -5,7 +5,7 @@ change in one shard would make its neighbours look stale. Ours follow it and are
 digest of the shard's rows, the version of the code, and what was seen of the inputs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -42,20 +42,30 @@ class ShardEvents:
     def published(self, outcome: Outcome) -> None:
         """Tell Dagster at once that a shard is done: a later crash must not take that back."""
         if outcome.written and len(self._context.partition_keys) > 1:
-            self._log(outcome, self._table.states())
+            self._log(outcome, self._table.states(), {})
 
-    def finished(self, outcomes: Iterable[Outcome]) -> None:
-        """Give every shard its own data version; to be called when Dagster's events are out."""
+    def finished(
+        self, outcomes: Sequence[Outcome], of_run: Mapping[str, dg.MetadataValue]
+    ) -> None:
+        """Give every shard its own data version; to be called when Dagster's events are out.
+
+        The last one carries the numbers of the run: an asset's page shows its latest event.
+        """
         states = self._table.states()
         for outcome in outcomes:
-            self._log(outcome, states)
+            self._log(outcome, states, of_run if outcome is outcomes[-1] else {})
 
-    def _log(self, outcome: Outcome, states: Mapping[str, ShardState]) -> None:
+    def _log(
+        self,
+        outcome: Outcome,
+        states: Mapping[str, ShardState],
+        more: Mapping[str, dg.MetadataValue],
+    ) -> None:
         self._context.log_event(
             dg.AssetMaterialization(
                 asset_key=self._context.asset_key,
                 partition=outcome.shard,
-                metadata=shard_metadata(outcome),
+                metadata={**shard_metadata(outcome), **more},
                 tags=self._tags(states.get(outcome.shard)),
             )
         )

@@ -149,6 +149,18 @@ def warning_findings(
     )
 
 
+def metric_findings(metrics: pl.DataFrame, settings: PipelineSettings) -> list[Finding]:
+    """`warning_findings` of every shard; `metrics` has shard, metric and value."""
+    by_shard: dict[str, dict[str, float]] = {}
+    for shard, metric, value in metrics.select("shard", "metric", "value").iter_rows():
+        by_shard.setdefault(shard, {})[metric] = value
+    return [
+        finding
+        for shard in sorted(by_shard)
+        for finding in warning_findings(shard, by_shard[shard], settings)
+    ]
+
+
 def few_duplicates(shard: str, metrics: Mapping[str, float], settings: PipelineSettings) -> Finding:
     """`duplicate_text_share` is at most settings.max_duplicate_share."""
     share, limit = metrics.get("duplicate_text_share", 0.0), settings.max_duplicate_share
@@ -197,18 +209,17 @@ def centroid_distances(shard_means: Mapping[str, NDArray[Any]]) -> dict[str, flo
 def shards_near_centroid(
     shard_means: Mapping[str, NDArray[Any]], settings: PipelineSettings
 ) -> tuple[Finding, ...]:
-    """One failed finding per shard beyond settings.max_centroid_distance, farthest first."""
+    """One finding per shard with a mean, failed beyond max_centroid_distance; farthest first."""
     limit = settings.max_centroid_distance
     distances = sorted(centroid_distances(shard_means).items(), key=lambda item: -item[1])
     return tuple(
         Finding(
             "shards_near_centroid",
-            False,
+            distance <= limit,
             shard,
             f"mean vector is at cosine distance {distance:.3f} of the corpus's, limit {limit}",
         )
         for shard, distance in distances
-        if distance > limit
     )
 
 

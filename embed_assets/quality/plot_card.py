@@ -21,7 +21,7 @@ WIDTH_PX, HEIGHT_PX = 900, 540
 _DPI = 120
 
 # Opaque and nearly white: the same on a light and a dark page.
-_CARD, GRID = "#fbfaf7", "#e4e2dc"
+CARD, GRID = "#fbfaf7", "#e4e2dc"
 INK, FAINT = "#26292e", "#6b7078"
 BAR, MARK = "#0072b2", "#b3470b"
 
@@ -40,11 +40,11 @@ def card(title: str, subtitle: str, *, legend: bool = False) -> tuple[Figure, Ax
     figure = Figure(
         figsize=(WIDTH_PX / _DPI, HEIGHT_PX / _DPI),
         dpi=_DPI,
-        facecolor=_CARD,
+        facecolor=CARD,
     )
     # Fixed margins rather than a layout engine: titles and axes stand at the same place on every
     # card, and it draws twice as fast. Tick labels up to 999,999 fit.
-    axes = figure.add_axes((0.125, 0.135, 0.6 if legend else 0.845, 0.715), facecolor=_CARD)
+    axes = figure.add_axes((0.125, 0.135, 0.6 if legend else 0.845, 0.715), facecolor=CARD)
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold", pad=24)
     axes.annotate(
         subtitle,
@@ -91,7 +91,7 @@ def draw_histogram(
         edges = np.arange(np.floor(low), np.ceil(high) + width + 1, width) - 0.5
     else:
         edges = np.linspace(low, high, bins + 1)
-    axes.hist(values, bins=edges.tolist(), color=BAR, edgecolor=_CARD, linewidth=0.5)
+    axes.hist(values, bins=edges.tolist(), color=BAR, edgecolor=CARD, linewidth=0.5)
     axes.margins(x=0.01)
     # Room above the highest bar for the labels of `mark_values`.
     axes.margins(y=0.14)
@@ -122,7 +122,7 @@ def mark_values(axes: Axes, marks: Sequence[tuple[float, str]]) -> None:
             ha="right" if on_left else "left",
             color=MARK,
             fontsize=9,
-            bbox={"facecolor": _CARD, "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
+            bbox={"facecolor": CARD, "edgecolor": "none", "pad": 1.0, "alpha": 0.85},
         )
 
 

@@ -4,16 +4,22 @@ For the Dagster UI, which keeps them in its event log, and for the README. How t
 `plot_card.py`; import both where a picture is wanted, not at the top of another module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from embed_assets.quality.drift import NEIGHBOURS, ModelDrift
 from embed_assets.quality.plot_card import (
     BAR,
     GRID,
+    INK,
+    MARK,
     card,
     draw_histogram,
     draw_legend,
@@ -33,6 +39,7 @@ MAP_POINTS = 2000
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a00", "#5d3a9b")
 _SHAPES = ("o", "o", "o", "o", "^", "^", "s", "s")
 _OTHER_COLOUR = "#b5b3ad"
+_BEFORE = "#e69f00"
 
 
 def token_lengths_plot(lengths: NDArray[Any]) -> bytes:
@@ -72,14 +79,76 @@ def pairwise_similarity_plot(vectors: NDArray[np.float32]) -> bytes:
     return png(figure)
 
 
-def throughput_plot(tokens_per_second: NDArray[Any]) -> bytes:
-    """Histogram of the speed at which shards (n,) were embedded, in tokens per second."""
-    figure, axes = card("Embedding speed", _count(len(tokens_per_second), "shard"))
-    median = float(np.median(tokens_per_second)) if len(tokens_per_second) else 0.0
-    draw_histogram(axes, tokens_per_second, least_span=max(1.0, 0.1 * median))
-    name_axes(axes, "tokens per second", "shards")
-    if len(tokens_per_second):
-        mark_values(axes, [(median, f"median {median:,.0f}")])
+def throughput_plot(shards: Sequence[str], tokens_per_second: NDArray[Any]) -> bytes:
+    """Speed (n,) at which each shard's vectors were made, in tokens per second, in key order.
+
+    Shards that nothing was embedded for have no speed and no point. The dashed line is the median.
+    """
+    known = np.isfinite(tokens_per_second) & (tokens_per_second > 0)
+    speeds, lacking = tokens_per_second[known], len(shards) - int(known.sum())
+    parts = [_count(len(shards), "shard")]
+    if lacking:
+        parts.append(f"{lacking:,} of them without a speed: all vectors were at hand")
+    if len(speeds):
+        parts.append(f"median {np.median(speeds):,.0f}")
+    figure, axes = card("Embedding speed by shard", ", ".join(parts))
+    size = 42.0 if len(shards) <= 40 else 14.0 if len(shards) <= 400 else 5.0
+    axes.scatter(np.flatnonzero(known), speeds, s=size, c=BAR, linewidths=0)
+    axes.set_xlim(-0.5, max(1, len(shards)) - 0.5)
+    _label_ends(axes, shards)
+    axes.set_ylim(0, 1.1 * float(speeds.max()) if len(speeds) else 1.0)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    name_axes(axes, "shard", "tokens per second")
+    if len(speeds):
+        median = float(np.median(speeds))
+        axes.axhline(median, color=MARK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=3)
+    return png(figure)
+
+
+def _label_ends(axes: Axes, names: Sequence[str]) -> None:
+    """Name the first, the middle and the last position of the x axis."""
+    ticks = sorted({0, len(names) // 2, len(names) - 1})
+    axes.set_xticks(ticks, [drawable(names[tick]) for tick in ticks])
+    labels = axes.get_xticklabels()
+    _without_math(labels)
+    if len(names) > 2:
+        # Inwards, or the outermost would stand beyond the card.
+        labels[0].set_horizontalalignment("left")
+        labels[-1].set_horizontalalignment("right")
+
+
+def drift_plot(drift: ModelDrift) -> bytes:
+    """Histograms of the cosines of the same pairs of texts, before and after a change of model."""
+    same = f"{drift.neighbour_overlap:.0%} of the {NEIGHBOURS} nearest neighbours are the same"
+    figure, axes = card(
+        "Drift against the previous fingerprint",
+        f"{_count(drift.n_texts, 'text')} under both; {same}",
+    )
+    low = min(float(drift.before.min()), float(drift.after.min()))
+    high = max(float(drift.before.max()), float(drift.after.max()))
+    bins = np.linspace(low, max(high, low + 0.1), 61).tolist()
+    axes.hist(drift.before, bins=bins, color=_BEFORE, alpha=0.35)
+    axes.hist(drift.before, bins=bins, histtype="step", color=_BEFORE, linewidth=1.6)
+    axes.hist(drift.after, bins=bins, histtype="step", color=BAR, linewidth=1.9)
+    axes.margins(x=0.01, y=0.14)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    name_axes(axes, "cosine similarity", "pairs of texts")
+    shown = (
+        (f"before: {drift.earlier_fingerprint[:8]}, mean {drift.before.mean():.3f}", _BEFORE, 0.35),
+        (f"now, mean {drift.after.mean():.3f}", BAR, 0.0),
+    )
+    legend = axes.legend(
+        handles=[
+            Patch(facecolor=(colour, alpha), edgecolor=colour, linewidth=1.6, label=label)
+            for label, colour, alpha in shown
+        ],
+        loc="upper right",
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+    _without_math(legend.get_texts())
     return png(figure)
 
 
@@ -169,6 +238,12 @@ def _draw_groups(axes: Axes, points: NDArray[np.float64], groups: NDArray[np.str
     axes.grid(visible=True, color=GRID, linewidth=0.8)
     # One unit is as long on both axes, or distances on the map would mislead.
     axes.set_aspect("equal", adjustable="datalim")
+
+
+def _without_math(texts: Iterable[Text]) -> None:
+    """A name such as `$x_1$` is not a formula."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def _count(n: int, noun: str) -> str:

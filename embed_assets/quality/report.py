@@ -1,12 +1,9 @@
-"""The corpus at a glance: numbers over all shards, a few pictures, and the shards to look at.
+"""The corpus at a glance: numbers over all shards, checks, pictures, and the shards to look at.
 
-Made from the metrics of every shard and a bounded sample of chunks. Holds shard keys, numbers and
-pictures alone, never text of the corpus, because Markdown in the Dagster UI may load images.
+Made from the metrics of every shard and a bounded sample of chunks. How it reads in Markdown is in
+`report_markdown.py`.
 """
 
-import base64
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,15 +11,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from embed_assets.cost import cost_numbers
+from embed_assets.quality.check_summary import CheckSummary, summarized
 from embed_assets.quality.checks import (
-    MIN_CHUNKS_FOR_RANK,
+    BLOCKING_CHECKS,
+    WARNING_CHECKS,
     Finding,
     centroid_distances,
+    metric_findings,
     shards_near_centroid,
 )
 from embed_assets.quality.corpus_summary import corpus_summary, metric_column
+from embed_assets.quality.drift import ModelDrift
 from embed_assets.quality.metrics import spread_metrics
 from embed_assets.quality.vectors import embedding_matrix, row_norms, sample_directions
+from embed_assets.quality.worst_shards import worst_shards
 from embed_assets.settings import PipelineSettings
 
 #: Fewer sampled vectors than this say too little about a shard's mean: k vectors with a mean
@@ -30,61 +33,79 @@ from embed_assets.settings import PipelineSettings
 #: models go, that is 0.86 for one vector and 0.29 for fifty.
 MIN_VECTORS_FOR_MEAN = 50
 
-_N_WORST = 3
-WORST_SHARDS = pl.Schema({"shard": pl.String, "reason": pl.String, "value": pl.Float64})
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What changed since before: `corpus` numbers under one fingerprint, and against `model`."""
+
+    corpus: Mapping[str, float]
+    model: ModelDrift | None
+
+    def numbers(self) -> dict[str, float]:
+        """All of them by name."""
+        return {**self.corpus, **(self.model.numbers() if self.model else {})}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What `quality_report` shows.
 
-    `summary` maps metric name to value; `plots` maps name to PNG; `worst_shards` has the columns
-    of WORST_SHARDS; `findings` are the shards beyond settings.max_centroid_distance.
+    `summary` maps metric name to value; `checks` are of all shards that stand; `plots` maps name
+    to PNG; `worst_shards` has the columns of WORST_SHARDS.
     """
 
     summary: dict[str, float]
+    checks: tuple[CheckSummary, ...]
     plots: dict[str, bytes]
     worst_shards: pl.DataFrame
-    findings: tuple[Finding, ...]
 
 
 def corpus_report(
-    metrics: pl.DataFrame, sample: pl.DataFrame, settings: PipelineSettings
+    metrics: pl.DataFrame,
+    sample: pl.DataFrame,
+    settings: PipelineSettings,
+    *,
+    findings: Sequence[Finding] = (),
+    drift: Drift | None = None,
 ) -> Report:
     """Report on a corpus.
 
     `metrics` has shard, metric and value, each shard and metric once. `sample` has shard,
     source_group (top-level folder), n_tokens and embedding for chunks of all shards: some 10,000
     rows are plenty, and a shard needs MIN_VECTORS_FOR_MEAN of them to be compared with the rest.
+    `findings` are those of the blocking checks.
     """
     shards = metrics.pivot(on="metric", index="shard", values="value")
     vectors = embedding_matrix(sample["embedding"])
     means = _shard_means(sample["shard"], vectors)
     spread = {k: v for k, v in spread_metrics(vectors).items() if v is not None}
+    cost = _cost(shards, settings.price_per_hour)
+    all_findings = (
+        *findings,
+        *metric_findings(metrics, settings),
+        *shards_near_centroid(means, settings),
+    )
     return Report(
-        summary=corpus_summary(shards) | spread,
-        plots=_plots(shards, sample, vectors),
-        worst_shards=_worst_shards(shards, centroid_distances(means)),
-        findings=shards_near_centroid(means, settings),
+        summary=corpus_summary(shards) | cost | spread | (drift.numbers() if drift else {}),
+        checks=tuple(summarized([*BLOCKING_CHECKS, *WARNING_CHECKS], all_findings)),
+        plots=_plots(shards, sample, vectors, drift.model if drift else None),
+        worst_shards=worst_shards(shards, centroid_distances(means), settings.model_dump()),
     )
 
 
-def report_markdown(report: Report) -> str:
-    """Report as Markdown for the Dagster UI, pictures inline as data URLs."""
-    parts = [_table(("metric", "value"), [(k, _number(k, v)) for k, v in report.summary.items()])]
-    if report.worst_shards.height:
-        rows = [
-            (_safe(shard), reason, f"{value:.3g}")
-            for shard, reason, value in report.worst_shards.iter_rows()
-        ]
-        parts += ["**Shards to look at first**", _table(("shard", "because of", "value"), rows)]
-    if report.findings:
-        far = report.findings[0]
-        n_shards = f"{len(report.findings)} of the shards compared"
-        parts.append(f"Too far from the rest: {n_shards}, first {_safe(far.shard)}: {far.detail}.")
-    for name, png in report.plots.items():
-        parts.append(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})")
-    return "\n\n".join(parts) + "\n"
+def _cost(shards: pl.DataFrame, price_per_hour: float | None) -> dict[str, float]:
+    """What the runs cost that last made the vectors of each shard."""
+    seconds = metric_column(shards, "device_seconds")
+    # Shards from before device time was kept count in neither sum.
+    known = np.isfinite(seconds)
+    tokens = np.nan_to_num(metric_column(shards, "embedded_tokens"))
+    if not known.any():
+        return {}
+    total = float(seconds[known].sum())
+    return {
+        "device_seconds": total,
+        **cost_numbers(total, float(tokens[known].sum()), price_per_hour),
+    }
 
 
 def _shard_means(shards: pl.Series, vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -98,28 +119,11 @@ def _shard_means(shards: pl.Series, vectors: NDArray[np.float32]) -> dict[str, N
     return means
 
 
-def _worst_shards(shards: pl.DataFrame, distances: Mapping[str, float]) -> pl.DataFrame:
-    """Up to `_N_WORST` shards for each reason, worst first."""
-    keys = shards["shard"].cast(pl.String).to_list()
-    ranks = metric_column(shards, "effective_rank_share")
-    ranks[~(metric_column(shards, "chunks") >= MIN_CHUNKS_FOR_RANK)] = math.nan
-    repeats = metric_column(shards, "duplicate_text_share")
-    repeats[repeats == 0.0] = math.nan
-    candidates = (
-        ("low effective_rank_share", dict(zip(keys, ranks, strict=True)), False),
-        ("high duplicate_text_share", dict(zip(keys, repeats, strict=True)), True),
-        ("far from the corpus centroid", distances if len(distances) > 1 else {}, True),
-    )
-    rows = []
-    for reason, values, highest_first in candidates:
-        known = [(shard, float(value)) for shard, value in values.items() if math.isfinite(value)]
-        known.sort(key=lambda item: item[1], reverse=highest_first)
-        rows += [(shard, reason, value) for shard, value in known[:_N_WORST]]
-    return pl.DataFrame(rows, schema=WORST_SHARDS, orient="row")
-
-
 def _plots(
-    shards: pl.DataFrame, sample: pl.DataFrame, vectors: NDArray[np.float32]
+    shards: pl.DataFrame,
+    sample: pl.DataFrame,
+    vectors: NDArray[np.float32],
+    drift: ModelDrift | None,
 ) -> dict[str, bytes]:
     from embed_assets.quality import plots
 
@@ -129,29 +133,10 @@ def _plots(
         "token_lengths": plots.token_lengths_plot(sample["n_tokens"].to_numpy()),
         "norms": plots.norms_plot(row_norms(vectors)),
     }
-    speed = metric_column(shards, "tokens_per_second")
-    speed = speed[np.isfinite(speed) & (speed > 0)]
-    # Below that a histogram is no picture, and the summary says the same.
-    if len(speed) >= 10:
-        pictures["throughput"] = plots.throughput_plot(speed)
+    by_shard = shards.sort("shard")
+    speed = metric_column(by_shard, "tokens_per_second")
+    if np.isfinite(speed).any():
+        pictures["throughput"] = plots.throughput_plot(by_shard["shard"].to_list(), speed)
+    if drift is not None:
+        pictures["drift"] = plots.drift_plot(drift)
     return pictures
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(name: str, value: float) -> str:
-    if name.endswith("_share") or name in {"coverage", "padding_waste"}:
-        return f"{value:.2%}"
-    if name == "embedding_bytes":
-        return f"{value / 2**20:,.1f} MiB"
-    if value == int(value) or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
-
-
-def _safe(key: str) -> str:
-    """Shard key with all that is not a key's character cut out, so that it cannot be markup."""
-    return re.sub(r"[^A-Za-z0-9_-]", "", key)

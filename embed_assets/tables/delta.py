@@ -170,6 +170,7 @@ def open_delta_tables(root: str, documents_root: str | None = None) -> Tables:
         manifest=DeltaWholeTable(documents, "shards"),
         fingerprints=DeltaWholeTable(base, "fingerprints"),
         calibration=DeltaWholeTable(base, "calibration"),
+        probes=DeltaWholeTable(base, "probes"),
         checkpoints=DeltaCheckpoints(base, "checkpoints"),
         **{name: DeltaShardTable(place, name) for name, place in places.items()},
     )

@@ -164,6 +164,7 @@ def in_memory_tables() -> Tables:
         manifest=InMemoryWholeTable("shards"),
         fingerprints=InMemoryWholeTable("fingerprints"),
         calibration=InMemoryWholeTable("calibration"),
+        probes=InMemoryWholeTable("probes"),
         checkpoints=InMemoryCheckpoints("checkpoints"),
         **{name: InMemoryShardTable(name) for name in SHARD_TABLES},
     )

@@ -176,6 +176,7 @@ class Tables:
     manifest: WholeTable
     fingerprints: WholeTable
     calibration: WholeTable
+    probes: WholeTable
     raw_corpus: ShardTable
     rejected: ShardTable
     chunks: ShardTable

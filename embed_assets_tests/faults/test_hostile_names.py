@@ -16,8 +16,11 @@ from embed_assets import rows
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.orchestration.metadata import run_metadata, shard_metadata
 from embed_assets.outcome import Outcome
-from embed_assets.quality.checks import Finding
-from embed_assets.quality.report import WORST_SHARDS, Report, report_markdown
+from embed_assets.quality.check_summary import summarized
+from embed_assets.quality.checks import WARNING_CHECKS, Finding
+from embed_assets.quality.report import Report
+from embed_assets.quality.report_markdown import report_markdown
+from embed_assets.quality.worst_shards import WORST_SHARDS
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets.shards import check_key, from_manifest
 from embed_assets.sources.folder import FolderSource
@@ -181,17 +184,29 @@ def test_no_text_of_a_corpus_reaches_a_page_a_log_or_a_commit(
 
 def test_nothing_that_a_browser_acts_on_is_in_what_dagster_takes_for_markdown() -> None:
     findings = tuple(Finding("shards_near_centroid", False, text, "far", ()) for text in MARKUP)
-    worst = pl.DataFrame([(t, "low", 1.0) for t in MARKUP], schema=WORST_SHARDS, orient="row")
+    rows = [(text, "low", text, None) for text in MARKUP]
+    worst = pl.DataFrame(rows, schema=WORST_SHARDS, orient="row")
     for first in findings:
-        markdown = report_markdown(Report({"shards": 1.0}, {"map": b"png"}, worst, (first,)))
-        without_pictures = markdown.replace("![map](data:image/png;base64,cG5n)", "")
-        assert not re.search(r"[<>`\[\]()!]|\w:\w|://", without_pictures)
+        checks = tuple(summarized(WARNING_CHECKS, [first]))
+        report = Report({"shards": 1.0}, checks, {"norms": b"png"}, worst)
+        markdown = report_markdown(report, "notes")
+        without_ours = markdown.replace("![Vector norms](data:image/png;base64,cG5n)", "")
+        link = r"\[[\w-]*\]\(\.\./\.\./assets/notes/embeddings\?view=partitions&partition=[\w-]*\)"
+        without_ours = re.sub(link, "", without_ours)
+        assert not re.search(r"[<>`\[\]!]|\w:\w|//|www\.", without_ours)
         n_columns = {line.count("|") for line in markdown.splitlines() if line.startswith("|")}
-        assert n_columns <= {3, 4}
+        assert n_columns <= {3, 4, 5}
     for text in MARKUP:
         outcome = Outcome(text, "embeddings", True, 1, {"seconds": 1.0}, findings)
-        for value in (*shard_metadata(outcome).values(), *run_metadata([outcome]).values()):
+        for value in (*shard_metadata(outcome).values(), *_of_the_run(outcome).values()):
             assert isinstance(value.value, int | float | bool)
+
+
+def _of_the_run(outcome: Outcome) -> dict[str, dg.MetadataValue]:
+    """What a run's events show, but for the lineage, which names our own columns alone."""
+    shown = run_metadata(PipelineSettings(), "embeddings", [outcome], {})
+    assert outcome.shard not in str(shown.pop("dagster/column_lineage"))
+    return shown
 
 
 def test_a_corpus_that_cannot_be_read_is_described_without_its_names(tmp_path: Path) -> None:
