@@ -47,7 +47,9 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
     owner = settings.shards_owner
     reading = [
         shards_asset(settings, observer),
-        _stage_asset(settings, "raw_corpus", stages.ingest_shard, observer, _key(settings, "files")),
+        _stage_asset(
+            settings, "raw_corpus", stages.ingest_shard, observer, _key(settings, "files")
+        ),
     ]
     return [
         *(reading if settings.documents_of is None else []),

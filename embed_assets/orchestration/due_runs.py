@@ -71,7 +71,7 @@ def due_runs(shards: Shards, shards_per_run: int, n_runs: int) -> DueRuns:
     return DueRuns(
         runs=runs,
         asked=asked | new,
-        is_quiet=not open_ and not shards.n_moving_files,
+        is_quiet=not (open_ or shards.busy & shards.stale.keys() or shards.n_moving_files),
         why=_in_words(shards, failed, by_settings),
     )
 

@@ -7,6 +7,7 @@ from itertools import chain
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.errors import DagsterDefinitionChangedDeserializationError
 from dagster._core.execution.backfill import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionsFilter,
@@ -72,7 +73,11 @@ def _shards_of_backfill(
     keys = _keys(pipeline_name)
     if not keys & set(backfill.asset_selection or ()):
         return
-    data = backfill.get_asset_backfill_data(asset_graph)
+    try:
+        data = backfill.get_asset_backfill_data(asset_graph)
+    except DagsterDefinitionChangedDeserializationError:
+        # Its assets are others now: Dagster can launch no run of it, and nor does it count it.
+        return
     left = data.target_subset - data.materialized_subset - data.failed_and_downstream_subset
     for found in left.iterate_asset_partitions():
         if found.asset_key in keys and found.partition_key is not None:

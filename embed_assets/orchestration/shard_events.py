@@ -31,6 +31,8 @@ class ShardEvents:
     def __init__(self, context: dg.AssetExecutionContext, table: ShardTable) -> None:
         self._context = context
         self._table = table
+        # Each look at the range asks the instance for all partitions.
+        self._is_range = len(context.partition_keys) > 1
         key = context.asset_key
         self._code_version = context.assets_def.code_versions_by_key[key]
         # Before any input is read: what comes later has not been seen.
@@ -41,12 +43,10 @@ class ShardEvents:
 
     def published(self, outcome: Outcome) -> None:
         """Tell Dagster at once that a shard is done: a later crash must not take that back."""
-        if outcome.written and len(self._context.partition_keys) > 1:
+        if outcome.written and self._is_range:
             self._log(outcome, self._table.states(), {})
 
-    def finished(
-        self, outcomes: Sequence[Outcome], of_run: Mapping[str, dg.MetadataValue]
-    ) -> None:
+    def finished(self, outcomes: Sequence[Outcome], of_run: Mapping[str, dg.MetadataValue]) -> None:
         """Give every shard its own data version; to be called when Dagster's events are out.
 
         The last one carries the numbers of the run: an asset's page shows its latest event.

@@ -16,6 +16,7 @@ from embed_assets.orchestration.columns import (
 from embed_assets.orchestration.metadata import shard_metadata
 from embed_assets.outcome import Outcome
 from embed_assets.rows import SHARD_TABLES, SHARDS
+from embed_assets.settings import PipelineSettings
 from embed_assets_tests.orchestration.conftest import Project
 
 SCHEMAS = {"shards": SHARDS, **SHARD_TABLES}
