@@ -1,14 +1,11 @@
 """A whole deployment of a small project in a folder: what its user sees and does, over GraphQL."""
 
 import json
-import os
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 from deltalake import DeltaTable
 
@@ -24,7 +21,7 @@ from embed_assets_tests.daemon.processes import (
     until,
     web_server,
 )
-from embed_assets_tests.daemon.project_code import SETTINGS, STOP, STOPPED
+from embed_assets_tests.daemon.project_code import GO_ON, HELD, SETTINGS, WISH
 from embed_assets_tests.small_pipelines import write_files
 
 _CODE = """from pathlib import Path
@@ -61,7 +58,7 @@ class Deployment:
         """Of the UI."""
         return f"http://127.0.0.1:{self._ports['web']}"
 
-    def start(self) -> None:
+    def start(self, *, with_daemon: bool = True) -> None:
         """Start what does not run, and wait until the project is loaded."""
         if "code" not in self._running:
             self._running["code"] = code_server(self.folder, self.home, self._ports["code"])
@@ -70,7 +67,7 @@ class Deployment:
             self._running["web"] = web_server(
                 self.folder, self.home, self._workspace, self._ports["web"]
             )
-        if "daemon" not in self._running:
+        if with_daemon and "daemon" not in self._running:
             self._running["daemon"] = daemon(
                 self.folder, self.home, self._workspace, fast=self._fast
             )
@@ -103,22 +100,23 @@ class Deployment:
         assert self.graphql.wait_for_run(run) == "SUCCESS"
         return self.graphql.partitions("notes")
 
-    def stop_next_run_at(self, table: str, nth: int, step: str = "before") -> None:
-        """Let the next run's process stop itself before the nth commit of a table."""
-        (self.folder / STOPPED).unlink(missing_ok=True)
+    def hold_next_run_at(self, table: str, nth: int, step: str = "before") -> None:
+        """Let the next run's process wait before the nth commit of a table."""
+        for name in (HELD, GO_ON):
+            (self.folder / name).unlink(missing_ok=True)
         wish = {"table": table, "step": step, "nth": nth}
-        (self.folder / f".{STOP}").write_text(json.dumps(wish))
-        (self.folder / f".{STOP}").rename(self.folder / STOP)
+        # Renamed, so that nobody reads half of it.
+        (self.folder / f".{WISH}").write_text(json.dumps(wish))
+        (self.folder / f".{WISH}").rename(self.folder / WISH)
 
-    def stopped_run(self) -> int:
-        """The id of the process that has stopped itself as asked."""
-        file = self.folder / STOPPED
-        until(lambda: file.exists() and file.read_text(), "a run takes the wish to stop")
-        pid = int(file.read_text())
-        until(
-            lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"run {pid} has stopped"
-        )
-        return pid
+    def held_run(self) -> int:
+        """The id of the process that holds as asked."""
+        file = self.folder / HELD
+        return int(until(lambda: file.exists() and file.read_text(), "a run holds"))
+
+    def go_on(self) -> None:
+        """Let the run that holds go on."""
+        (self.folder / GO_ON).touch()
 
     def files_by_shard(self, table: str) -> dict[str, list[str]]:
         """The data files that stand for each shard: others after a shard is written again."""
@@ -132,27 +130,19 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path, *, fast: bool = True, **settings: object) -> Iterator[Deployment]:
+def deployed(
+    folder: Path, *, fast: bool = True, with_daemon: bool = True, **settings: object
+) -> Iterator[Deployment]:
     """A deployment that runs, and leaves no process behind; its logs are shown on failure."""
     deployment = Deployment(folder, settings, fast=fast)
     try:
-        deployment.start()
+        deployment.start(with_daemon=with_daemon)
         yield deployment
     except BaseException:
         print(deployment.logs())
         raise
     finally:
         deployment.kill()
-
-
-def kill(pid: int) -> None:
-    """kill -9."""
-    os.kill(pid, signal.SIGKILL)
-
-
-def resume(pid: int) -> None:
-    """Let a stopped process go on."""
-    os.kill(pid, signal.SIGCONT)
 
 
 def _made_home(home: Path, *, fast: bool) -> Path:

@@ -40,7 +40,7 @@ class GraphQL:
 
     def partitions(self, pipeline: str) -> list[str]:
         """The registered shards."""
-        return self._asset(pipeline, "raw_corpus", "partitionKeys")["partitionKeys"]
+        return list(self._asset(pipeline, "raw_corpus", "partitionKeys")["partitionKeys"])
 
     def statuses(self, stage: str, pipeline: str = "notes") -> dict[str, list[str]]:
         """Partitions of an asset by what the UI says of them: materialized, failed, missing..."""
@@ -139,10 +139,11 @@ class GraphQL:
         """What the button does: ask the processes to end."""
         answer = self.ask(
             "mutation($ids: [String!]!){terminateRuns(runIds: $ids){__typename "
-            "... on TerminateRunsResult{terminateRunResults{__typename}}}}",
+            "... on TerminateRunsResult{terminateRunResults{__typename}} "
+            "... on PythonError{message}}}",
             ids=list(runs),
-        )
-        results = answer["terminateRuns"]["terminateRunResults"]
+        )["terminateRuns"]
+        results = answer.get("terminateRunResults", [])
         assert {r["__typename"] for r in results} == {"TerminateRunSuccess"}, answer
 
     def claimed_slots(self, pool: str = "gpu") -> list[str]:

@@ -92,7 +92,7 @@ def code_server(project: Path, home: Path, port: int) -> Program:
     program = str(_PROGRAMS / "dagster")
     where = ["-f", str(project / "definitions.py"), "-d", str(project)]
     address = ["-h", "127.0.0.1", "-p", str(port)]
-    arguments = [program, "code-server", "start", *where, *address]
+    arguments = [program, "api", "grpc", *where, *address]
     return Program(arguments, home, project / "code-server.log")
 
 

@@ -1,5 +1,7 @@
 """Backfills through the real web server, daemon and code server, with a worker killed inside."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import polars as pl
 import pytest
 
 from embed_assets.staleness import STAGES
-from embed_assets_tests.daemon.deployment import Deployment, deployed, kill
+from embed_assets_tests.daemon.deployment import Deployment, deployed
 from embed_assets_tests.daemon.processes import until
 from embed_assets_tests.faults.truth import assert_as_undisturbed, assert_readable
 
@@ -19,7 +21,7 @@ N_SHARDS = 20
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Iterator[Deployment]:
     with deployed(
-        tmp_path_factory.mktemp("project"), model=str(tiny_bert), shards_per_run=5
+        tmp_path_factory.mktemp("project"), model=str(tiny_bert), shards_per_run=10
     ) as made:
         made.write(*(f"note-{i:02}" for i in range(N_SHARDS)))
         yield made
@@ -32,15 +34,15 @@ def test_a_backfill_survives_a_killed_worker_and_keeps_what_was_done(
     shards = deployment.list_corpus()
     assert len(shards) == N_SHARDS
 
-    deployment.stop_next_run_at("embeddings", nth=4)
+    deployment.hold_next_run_at("embeddings", nth=6)
     backfill = graphql.launch_backfill(shards)
-    worker = deployment.stopped_run()
+    worker = deployment.held_run()
     # The run goes on, and what it has finished shows already.
     done = deployment.files_by_shard("embeddings")
     assert set(done) & set(graphql.statuses("embeddings")["materialized"])
     assert graphql.backfill_status(backfill) == "REQUESTED"
     assert_readable(deployment.settings.tables)
-    kill(worker)
+    os.kill(worker, signal.SIGKILL)
 
     assert graphql.wait_for_backfill(backfill) == "COMPLETED_SUCCESS"
     for stage in STAGES:
