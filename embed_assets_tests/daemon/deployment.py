@@ -150,6 +150,7 @@ def _made_home(home: Path, *, fast: bool) -> Path:
     config: dict[str, Any] = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     if fast:
         config["run_queue"]["dequeue_interval_seconds"] = 1
+        config["run_queue"]["user_code_failure_retry_delay"] = 2
         config["run_monitoring"]["poll_interval_seconds"] = 1
         config["run_monitoring"]["free_slots_after_run_end_seconds"] = 2
     home.mkdir()
