@@ -82,7 +82,7 @@ class GraphQL:
         )
         return str(answer["partitionBackfillOrError"]["status"])
 
-    def wait_for_backfill(self, backfill: str, seconds: float = 240) -> str:
+    def wait_for_backfill(self, backfill: str, seconds: float = 600) -> str:
         """The status in which it ended."""
 
         def ended() -> str:
@@ -126,7 +126,7 @@ class GraphQL:
         runs = answer["runsOrError"]["results"]
         return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs]
 
-    def wait_for_run(self, run: str, seconds: float = 240) -> str:
+    def wait_for_run(self, run: str, seconds: float = 600) -> str:
         """The status in which it ended."""
 
         def ended() -> str:

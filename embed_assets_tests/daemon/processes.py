@@ -27,7 +27,7 @@ _FAST_DAEMON = (
 T = TypeVar("T")
 
 
-def until(ask: Callable[[], T], what: str, seconds: float = 240) -> T:
+def until(ask: Callable[[], T], what: str, seconds: float = 600) -> T:
     """The first answer that is true. Raises AssertionError after a deadline that nobody meets who
     still works.
     """
