@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from embed_assets.orchestration.project import prepared_home, project_home
 from embed_assets_tests.browser.browser import browser
 from embed_assets_tests.deploy.servers import ROOT, free_port, process
 
@@ -19,11 +20,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the pictures go")
     folder: Path = parser.parse_args().folder
     port = free_port()
-    ui = [sys.executable, "-m", "embed_assets", "ui", "--read-only", "--port", str(port)]
+    home = project_home()
+    assert home is not None
+    program = str(Path(sys.executable).parent / "dagster-webserver")
+    ui = [program, "-w", str(ROOT / "workspace.yaml"), "-p", str(port)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONPATH": path, "DAGSTER_HOME": str(prepared_home(home))}
     with (
         tempfile.TemporaryDirectory() as logs,
-        process(ui, port, Path(logs) / "ui.log", PYTHONPATH=path),
+        process(ui, port, Path(logs) / "ui.log", **environment),
         browser(f"http://127.0.0.1:{port}", height=720) as opened,
     ):
         opened.visit("/asset-groups", "quality_report", "100% filled", "Passed")
