@@ -26,6 +26,7 @@ check: $(VENV)/.installed-dev ## Lint, format, types, direction of imports, Dags
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check yaml
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
 format: $(VENV)/.installed-dev ## Format and fix what can be fixed
