@@ -44,18 +44,15 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
 
     A pipeline that embeds another one's documents has no shards and raw_corpus of its own.
     """
-    owner = settings.shards_owner
+    stage = partial(_stage_asset, settings, observer)
+    files, documents = _key(settings, "files"), dg.AssetKey([settings.shards_owner, "raw_corpus"])
     reading = [
         shards_asset(settings, observer),
-        _stage_asset(
-            settings, "raw_corpus", stages.ingest_shard, observer, _key(settings, "files")
-        ),
+        stage("raw_corpus", stages.ingest_shard, upstream=files),
     ]
     return [
         *(reading if settings.documents_of is None else []),
-        _stage_asset(
-            settings, "chunks", stages.chunk_shard, observer, dg.AssetKey([owner, "raw_corpus"])
-        ),
+        stage("chunks", stages.chunk_shard, upstream=documents),
         _embeddings_asset(settings, observer),
         _quality_metrics_asset(settings, observer),
         quality_report_asset(settings, observer),
@@ -65,9 +62,10 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
 
 def _stage_asset(
     settings: PipelineSettings,
+    observer: Observer,
     stage: str,
     run: Callable[..., Outcome],
-    observer: Observer,
+    *,
     upstream: dg.AssetKey,
 ) -> dg.AssetsDefinition:
     @shard_asset(settings, stage, observer, upstream=upstream, code=run)

@@ -12,12 +12,12 @@ from embed_assets import EmbeddingPipeline, build_pipelines
 from embed_assets.cli import main
 from embed_assets.errors import SettingsError
 from embed_assets.orchestration import project as projects
-from embed_assets.orchestration.automation import look_for_files
 from embed_assets.orchestration.build import build_pipeline
-from embed_assets.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG, range_tags
+from embed_assets.orchestration.partitions import range_tags
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets.siblings import Declared, side_by_side
 from embed_assets_tests.orchestration.conftest import QUIET, Project
+from embed_assets_tests.orchestration.ticking import Sensor
 from embed_assets_tests.small_pipelines import read, versions
 
 
@@ -117,25 +117,20 @@ def test_the_second_is_embedded_when_the_documents_of_the_first_changed(
 ) -> None:
     assert project.run("embed", project.shards[0], project.shards[-1]).success
     shards = project.shards
-    first_look = look_for_files(second, project.instance)
-    assert isinstance(first_look, dg.SensorResult)
-    assert not first_look.dynamic_partitions_requests
-    runs = [(r.tags[RANGE_START_TAG], r.tags[RANGE_END_TAG]) for r in first_look.run_requests or []]
-    assert runs == [(shards[0], shards[-1])]
+    sensor = Sensor(project, second)
+    first_look = sensor.tick()
+    assert (first_look.added, first_look.deleted, first_look.looks) == ([], [], 0)
+    assert first_look.runs == [(shards[0], shards[-1])]
     assert run_second(second, project.instance, shards).success
-    assert isinstance(look_for_files(second, project.instance), dg.SkipReason)
+    assert sensor.tick().runs == []
 
     (corpus / "b.txt").write_text("Something else altogether. " * 40)
     (corpus / "d.txt").unlink()
     # Of files it knows nothing.
-    assert isinstance(look_for_files(second, project.instance), dg.SkipReason)
+    assert sensor.tick().runs == []
     assert project.run("shards").success
     assert project.run("embed", shards[1], shards[1]).success
-    second_look = look_for_files(second, project.instance)
-    assert isinstance(second_look, dg.SensorResult)
-    (request,) = second_look.run_requests or []
-    assert (request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) == (shards[1], shards[1])
-    assert request.run_key not in {r.run_key for r in first_look.run_requests or []}
+    assert sensor.tick().runs == [(shards[1], shards[1])]
     assert shards[3] not in set(read(second, "embeddings")["shard"])
 
 

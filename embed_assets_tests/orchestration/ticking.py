@@ -30,11 +30,11 @@ class Tick:
 
 
 class Sensor:
-    """The sensor of a project, with its cursor and a clock of its own."""
+    """A pipeline's sensor in a project, with its cursor and a clock of its own."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, settings: PipelineSettings | None = None) -> None:
         self.project = project
-        self.settings: PipelineSettings = project.settings
+        self.settings: PipelineSettings = settings or project.settings
         self.cursor: str | None = None
         self.now = time.time()
 
