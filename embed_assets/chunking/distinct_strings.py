@@ -1,6 +1,6 @@
-"""UTF-8 text cut into strings, of which the distinct ones are tokenized: natural text repeats itself.
+"""UTF-8 text cut into strings, of which each distinct one is tokenized once.
 
-Arrow and numpy all the way: no Python object per string or per token.
+Natural text repeats itself. Arrow and numpy all the way: no Python object per string or per token.
 """
 
 from collections.abc import Callable

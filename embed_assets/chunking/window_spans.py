@@ -24,10 +24,8 @@ def window_spans(
     cuts = (tokens.levels >= TOKEN).tobytes() if overlap else b""
     while stop < n:
         forced = _next(tokens.forced, first, n)
-        if forced <= first + room:
-            stop = forced
-        else:
-            stop = _best_cut(levels, stop, first + room - slack)
+        limit = first + room
+        stop = forced if forced <= limit else _best_cut(levels, stop, limit - slack)
         yield first, stop
         first = stop if stop == forced else _overlapped(cuts, first, stop, overlap)
 
