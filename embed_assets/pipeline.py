@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from embed_assets import frames, staleness
 from embed_assets.document_chunks import chunked_documents
 from embed_assets.embedding.encoder import Encoder
+from embed_assets.freed_memory import give_back_freed_memory
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import warning_findings
@@ -74,6 +75,7 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
     chunked = chunked_documents(documents, pipeline.chunker())
     frame = frames.chunks_frame(shard, chunked, version or "")
     tables.chunks.publish(shard, frame, standing, rewrite=force, fence=pipeline.fence(shard))
+    give_back_freed_memory()
     return Outcome(
         shard,
         "chunks",

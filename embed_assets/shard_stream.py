@@ -1,4 +1,4 @@
-"""Many shards without a pause: the next is read and the last one written meanwhile.
+"""Many shards on the device without a pause: the next is read and the last one written meanwhile.
 
 While a device embeds shard n, one thread reads shard n + 1 and the caller's publishes shard
 n - 1. Memory is bounded: one shard per device and two more.
@@ -27,31 +27,8 @@ Result = tuple[str, Outcome | Exception]
 _Read = ShardVectors | Outcome
 
 
-# A stage of one shard keeps about half of two cores busy: a good part of it is Python.
-_AT_ONCE = 2
-
-
 class _Abandoned(Exception):
     """Nobody waits for the vectors any more."""
-
-
-def two_at_once(run_shard: Callable[[str], Outcome], shards: Iterable[str]) -> Generator[Result]:
-    """Each shard in their order, with what a stage made of it; one that fails stops no other.
-
-    While a shard is written the next one is read. Close the iterator to give up: the shards in
-    work are finished first, and no other begins.
-    """
-    in_flight: deque[tuple[str, Future[Outcome]]] = deque()
-    workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="stage")
-    try:
-        for shard in shards:
-            in_flight.append((shard, workers.submit(run_shard, shard)))
-            if len(in_flight) >= _AT_ONCE:
-                yield _result(*in_flight.popleft())
-        while in_flight:
-            yield _result(*in_flight.popleft())
-    finally:
-        workers.shutdown(cancel_futures=True)
 
 
 def embed_shards(
@@ -102,13 +79,6 @@ def embed_shards(
         abandoned.set()
         reader.shutdown(cancel_futures=True)
         encoders.shutdown(cancel_futures=True)
-
-
-def _result(shard: str, future: Future[Outcome]) -> Result:
-    try:
-        return shard, future.result()
-    except Exception as error:
-        return shard, error
 
 
 def _published(

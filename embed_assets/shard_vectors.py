@@ -17,6 +17,7 @@ from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_batches
 from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
+from embed_assets.freed_memory import give_back_freed_memory
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import Finding, blocking_findings
@@ -128,6 +129,7 @@ def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool
         work.shard, rows, work.standing, rewrite=force, fence=pipeline.fence(work.shard)
     )
     tables.checkpoints.clear(CheckpointKey(work.shard, pipeline.fingerprint))
+    give_back_freed_memory()
     return Outcome(work.shard, "embeddings", True, rows.height, numbers, findings)
 
 
