@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from embed_assets.sources.source import Document, Rejection
 # Chunks whose columns stand as Python objects at once: the rest are Arrow already.
 _CHUNKS_AT_ONCE = 4_096
 
+# (doc_id, source, text, chunks)
 _ChunkedDocument = tuple[str, str, str, Sequence[Chunk]]
 
 
@@ -48,7 +50,7 @@ def raw_corpus_frame(shard: str, documents: Sequence[Document], input_version: s
 
 def chunks_frame(
     shard: str,
-    documents: Iterable[tuple[str, str, str, Sequence[Chunk]]],
+    documents: Iterable[_ChunkedDocument],
     input_version: str,
 ) -> pl.DataFrame:
     """Rows of `chunks` from (doc_id, source, text, chunks) of each document."""
@@ -122,10 +124,9 @@ def embeddings_frame(
     columns = {
         **{name: chunks[name] for name in ("chunk_id", "doc_id", "text_hash")},
         "embedding": pl.Series("embedding", vectors).arr.to_list(),
-        "fingerprint": [fingerprint] * chunks.height,
-        "provenance": [json.dumps(dict(provenance))] * chunks.height,
     }
-    return _frame("embeddings", shard, columns, input_version)
+    constants = {"fingerprint": fingerprint, "provenance": json.dumps(dict(provenance))}
+    return _frame("embeddings", shard, columns, input_version, constants)
 
 
 def checkpoint_frame(
@@ -149,18 +150,24 @@ def quality_metrics_frame(
     columns = {
         "metric": list(metrics),
         "value": [float(value) for value in metrics.values()],
-        "fingerprint": [fingerprint] * len(metrics),
-        "measured_at": [measured_at] * len(metrics),
     }
-    return _frame("quality_metrics", shard, columns, input_version)
+    constants = {"fingerprint": fingerprint, "measured_at": measured_at}
+    return _frame("quality_metrics", shard, columns, input_version, constants)
 
 
-def _frame(table: str, shard: str, columns: Mapping[str, Any], input_version: str) -> pl.DataFrame:
+def _frame(
+    table: str,
+    shard: str,
+    columns: Mapping[str, Any],
+    input_version: str,
+    constants: Mapping[str, Any] = MappingProxyType({}),
+) -> pl.DataFrame:
+    """The rows of a table from its columns, and from the one value of those that have one."""
     kinds = SHARD_TABLES[table]
-    constants = {"shard": shard, "input_version": input_version, "content_version": ""}
+    versions = {"shard": shard, "input_version": input_version, "content_version": ""}
     provided = pl.DataFrame(
         {k: pl.Series(k, column, dtype=kinds[k]) for k, column in columns.items()}
-    ).with_columns(**{k: pl.lit(value) for k, value in constants.items()})
+    ).with_columns(**{k: pl.lit(value) for k, value in {**versions, **constants}.items()})
     frame = with_checksums(provided, kinds)
     content_version = rows_digest(frame["checksum"].to_numpy())
     return frame.with_columns(content_version=pl.lit(content_version))

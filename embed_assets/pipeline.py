@@ -5,33 +5,20 @@ did not change writes nothing, so running again is always safe and cheap. No Dag
 """
 
 import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-import polars as pl
-
 from embed_assets import frames, staleness
-from embed_assets.chunking.token_windows import Chunk, TokenWindows
+from embed_assets.document_chunks import chunked_documents
 from embed_assets.embedding.encoder import Encoder
+from embed_assets.freed_memory import give_back_freed_memory
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import warning_findings
 from embed_assets.quality.metrics import shard_metrics
 from embed_assets.shard_vectors import OnTokens, encode_missing, publish_vectors, read_vectors
 from embed_assets.sources.source import Document, Rejection
-from embed_assets.tables.table import content_version, sound_rows
-
-# Characters chunked in one call: enough for words to repeat, little enough that what is made
-# besides the chunks never stands in memory for a whole shard.
-_CHARS_PER_CALL = 2_000_000
-# A third of the work is Python, of which only one thread runs at a time: more threads only wait.
-_CHUNKING_THREADS = min(3, os.cpu_count() or 1)
-
-# (doc_id, source, text) of some documents.
-_Group = list[tuple[str, str, str]]
+from embed_assets.tables.table import ShardState, content_version, sound_rows
 
 # What only the run that made the vectors knows, and quality_metrics keeps.
 _RUN_NUMBERS = (
@@ -98,8 +85,10 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
 
     documents = sound_rows(tables, tables.raw_corpus, shard)
     version = staleness.chunks_version(content_version(documents), pipeline.chunking_version)
-    frame = frames.chunks_frame(shard, _chunked(documents, pipeline.chunker()), version or "")
+    chunked = chunked_documents(documents, pipeline.chunker())
+    frame = frames.chunks_frame(shard, chunked, version or "")
     tables.chunks.publish(shard, frame, standing, rewrite=force, fence=pipeline.fence(shard))
+    give_back_freed_memory()
     return Outcome(
         shard,
         "chunks",
@@ -146,7 +135,7 @@ def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) 
         findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
         return Outcome(shard, "quality_metrics", False, rows.height, metrics, findings)
 
-    metrics, fingerprint = _measured(shard, pipeline) if embeddings_state else ({}, "")
+    metrics, fingerprint = _measured(shard, pipeline, embeddings_state)
     frame = frames.quality_metrics_frame(
         shard, metrics, fingerprint, datetime.now(UTC), version or ""
     )
@@ -161,50 +150,14 @@ def _ingest_numbers(n_documents: int, n_rejected: int) -> dict[str, float]:
     return {"documents": n_documents, "rejected": n_rejected}
 
 
-def _chunked(
-    documents: pl.DataFrame, chunker: TokenWindows
-) -> Iterator[tuple[str, str, str, list[Chunk]]]:
-    """(doc_id, source, text, chunks) of each document, in order.
-
-    Tokenized in groups of bounded size on a few threads, ahead of whoever makes rows of them:
-    nearly all of it is library code that lets other threads run.
-    """
-    with ThreadPoolExecutor(_CHUNKING_THREADS, "chunking") as pool:
-        ahead: deque[tuple[_Group, Future[list[list[Chunk]]]]] = deque()
-        for group in _groups(documents):
-            ahead.append((group, pool.submit(chunker.chunk, [text for _, _, text in group])))
-            if len(ahead) > _CHUNKING_THREADS:
-                yield from _with_chunks(*ahead.popleft())
-        while ahead:
-            yield from _with_chunks(*ahead.popleft())
-
-
-def _groups(documents: pl.DataFrame) -> Iterator[_Group]:
-    """(doc_id, source, text) of the documents, in groups of about _CHARS_PER_CALL characters."""
-    group: _Group = []
-    n_chars = 0
-    for row in documents.select("doc_id", "source", "text").iter_rows():
-        group.append(row)
-        n_chars += len(row[2])
-        if n_chars >= _CHARS_PER_CALL:
-            yield group
-            group, n_chars = [], 0
-    if group:
-        yield group
-
-
-def _with_chunks(
-    group: _Group, chunks: Future[list[list[Chunk]]]
-) -> Iterator[tuple[str, str, str, list[Chunk]]]:
-    for (doc_id, source, text), found in zip(group, chunks.result(), strict=True):
-        yield doc_id, source, text, found
-
-
-def _measured(shard: str, pipeline: OpenedPipeline) -> tuple[dict[str, float], str]:
-    """The metrics of the vectors that stand, and their fingerprint."""
+def _measured(
+    shard: str, pipeline: OpenedPipeline, state: ShardState | None
+) -> tuple[dict[str, float], str]:
+    """The metrics of the vectors that stand, and their fingerprint; none for no vectors."""
+    if state is None:
+        return {}, ""
     tables = pipeline.tables
     raw, rejected = tables.raw_corpus.states().get(shard), tables.rejected.states().get(shard)
-    state = tables.embeddings.states()[shard]
     chunks = tables.chunks.read(shard, ["chunk_id", "doc_id", "text_hash", "n_tokens"])
     rows = sound_rows(tables, tables.embeddings, shard)
     made = json.loads(rows["provenance"][0])

@@ -20,6 +20,7 @@ from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_batches
 from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
+from embed_assets.freed_memory import give_back_freed_memory
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import Finding, blocking_findings
@@ -148,6 +149,7 @@ def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool
         work.shard, rows, work.standing, rewrite=force, fence=pipeline.fence(work.shard)
     )
     tables.checkpoints.clear(CheckpointKey(work.shard, pipeline.fingerprint))
+    give_back_freed_memory()
     # The price is no part of the rows: it changes without them.
     shown = numbers | cost_numbers(
         numbers["device_seconds"], numbers["embedded_tokens"], pipeline.settings.price_per_hour

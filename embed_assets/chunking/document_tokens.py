@@ -13,7 +13,7 @@ from unicodedata import combining
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.chunking.boundaries import code_points, cut_levels, is_space, on_new_character
+from embed_assets.chunking.boundaries import characters, cut_levels, is_space, on_new_character
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -96,6 +96,11 @@ def joined(parts: Sequence[TokenPass]) -> TokenPass:
     )
 
 
+def shifted(tokens: TokenPass, by: int) -> TokenPass:
+    """The tokens of a part that begins at character `by` of its text."""
+    return TokenPass(tokens.ids, tokens.starts + by, tokens.words)
+
+
 def _batches(texts: Sequence[str]) -> Iterator[list[_Stretch]]:
     """The stretches of all texts, in groups of about _CHARS_PER_CALL characters."""
     batch: list[_Stretch] = []
@@ -149,22 +154,22 @@ def _arrays(encoding: "Encoding", offset: int) -> TokenPass:
 
 def _with_levels(text: str, tokens: TokenPass, forced: Sequence[int]) -> DocumentTokens:
     """A document's tokens, with what only the text tells: the levels of cuts."""
-    points = code_points(text)
-    at = on_characters(points, tokens.starts)
+    kinds = characters(text)
+    at = on_characters(kinds, tokens.starts)
     words = tokens.words & on_new_character(at)
     cuts = np.array([f for f in forced if 0 < f < len(at)], dtype=np.int64)
-    return DocumentTokens(tokens.ids, at, words, cut_levels(points, at, words), cuts)
+    return DocumentTokens(tokens.ids, at, words, cut_levels(kinds, at, words), cuts)
 
 
-def on_characters(points: NDArray[np.uint32], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def on_characters(kinds: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Token offsets moved off a leading blank, which byte-level BPE counts in."""
-    if not len(points) or not len(starts):
+    if not len(kinds) or not len(starts):
         return starts
-    spaces = is_space(points)
-    if not spaces[np.minimum(starts, len(points) - 1)].any():
+    spaces = is_space(kinds)
+    if not spaces[np.minimum(starts, len(kinds) - 1)].any():
         return np.maximum.accumulate(starts)
-    following = np.where(spaces, len(points), np.arange(len(points), dtype=np.int32))
+    following = np.where(spaces, len(kinds), np.arange(len(kinds), dtype=np.int32))
     following = np.minimum.accumulate(following[::-1])[::-1]
-    moved = following[np.minimum(starts, len(points) - 1)]
+    moved = following[np.minimum(starts, len(kinds) - 1)]
     # Behind the last character there is only blank: stay.
-    return np.maximum.accumulate(np.where(moved < len(points), moved, starts))
+    return np.maximum.accumulate(np.where(moved < len(kinds), moved, starts))

@@ -1,146 +1,158 @@
-"""Tokenize words by nanotoken, many times faster, where its tokens are the model's own.
+"""Tokenize texts by nanotoken, many times faster, where its tokens stand in the text for sure.
 
-The optional extra `fast`. nanotoken gives ids without offsets: those follow from the lengths of the
-tokens, as long as a word is plain ASCII, of which the tokenizer drops no character and knows all.
-Every other word goes to the model's own tokenizer, and so does a sample of the plain ones, each
-time: the first difference switches this off, with a warning.
+The optional extra `fast`. nanotoken gives ids without offsets. Of words of printable ASCII these
+follow from the tokens' own texts, and every token is compared with the text at its place. All
+other words go to the model's own tokenizer.
 """
 
 import json
-import logging
+import string
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.chunking.boundaries import code_points
+from embed_assets.chunking.distinct_strings import is_blank
+from embed_assets.chunking.distinct_words import pass_by_words
 from embed_assets.chunking.document_tokens import TokenPass, joined
-from embed_assets.chunking.word_pieces import pass_by_pieces
+from embed_assets.chunking.text_groups import TextGroup
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-log = logging.getLogger(__name__)
-
-# One plain word in so many is tokenized by the model's own tokenizer, too, of few words more.
-_PROOF_EVERY, _PROVED_WORDS = 100, 500
-_BLANKS = np.array([ord(c) for c in " \t\n\r"], dtype=np.uint32)
+_SPACE = 0x20
+# Words that nanotoken remembers, for each thread that ever called it: with its own limit of a
+# million every new thread took 15 MB, for no gain in speed.
+_CACHE_ENTRIES = 1 << 16
+# What a byte of ASCII is to BERT's pre-tokenizer. Every mark is a piece by itself.
+_BLANK, _LETTER, _MARK = range(3)
+_ROLES = bytes(
+    _BLANK if chr(code) in " \t\n\r" else _MARK if chr(code) in string.punctuation else _LETTER
+    for code in range(256)
+)
 
 
 class FastWords:
-    """Tokenizes words as TokenizeWords; by nanotoken where `is_on`."""
+    """Gives the bare tokens of texts, as `pass_by_words` does. Raises ImportError where nanotoken
+    is not installed, and ValueError where it cannot stand in for the tokenizer.
+    """
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
-        self._tokenizer = tokenizer
-        self._nanotoken = _open(tokenizer)
-        parts = json.loads(tokenizer.to_str())
-        prefix = parts["model"]["continuing_subword_prefix"]
-        added = {token["id"] for token in parts["added_tokens"]}
-        vocabulary = parts["model"]["vocab"]
-        # What a token covers of a word; 0 where that is not told by its own text.
-        self._lengths = np.zeros(1 + max(vocabulary.values(), default=0), dtype=np.int64)
-        self._continues = np.zeros(len(self._lengths), dtype=bool)
-        for token, number in vocabulary.items():
-            if number not in added and token != parts["model"]["unk_token"]:
-                self._continues[number] = token.startswith(prefix)
-                self._lengths[number] = len(token.removeprefix(prefix))
-
-    @property
-    def is_on(self) -> bool:
-        """Whether nanotoken is used."""
-        return self._nanotoken is not None
-
-    def __call__(self, text: str, words: list[str], starts: NDArray[np.int64]) -> TokenPass:
-        """The tokens of a text of words that are separated by blanks and begin at `starts`."""
-        nanotoken = self._nanotoken
-        if nanotoken is None or not words:
-            return pass_by_pieces(self._tokenizer, text)
-        rows = nanotoken.encode_batch(words, add_special_tokens=False)
-        points = code_points(text)
-        blank = np.isin(points, _BLANKS)
-        # Behind each word stands one blank, before which it ends.
-        ends = np.append(starts[1:], len(points)) - 1
-        ids, offsets = rows.ids.astype(np.int32), rows.offsets
-        lengths = self._lengths[ids]
-        odd = ~blank & ((points <= 0x20) | (points > 0x7E))
-        plain = (
-            (_sums(odd, starts, ends) == 0)
-            & (_sums(lengths == 0, offsets[:-1], offsets[1:]) == 0)
-            & (_sums(lengths, offsets[:-1], offsets[1:]) == _sums(~blank, starts, ends))
-        )
-        ids = ids[np.repeat(plain, np.diff(offsets))]
-        lengths = self._lengths[ids]
-        # The tokens cover the characters of the plain words one after the other.
-        covered = np.flatnonzero(~blank & np.append(False, np.repeat(plain, ends - starts + 1)))
-        at = covered[np.cumsum(lengths) - lengths]
-        fast = TokenPass(ids, at, ~self._continues[ids])
-        if not self._agrees(fast, text, starts, ends, np.flatnonzero(plain)):
-            self._nanotoken = None
-            return pass_by_pieces(self._tokenizer, text)
-        return _in_order(fast, self._own(text, starts, ends, np.flatnonzero(~plain)))
-
-    def _agrees(
-        self,
-        fast: TokenPass,
-        text: str,
-        starts: NDArray[np.int64],
-        ends: NDArray[np.int64],
-        plain: NDArray[np.int64],
-    ) -> bool:
-        """Whether the model's own tokenizer says the same of a sample of the plain words."""
-        sample = plain[:: max(1, min(_PROOF_EVERY, len(plain) // _PROVED_WORDS))]
-        own = self._own(text, starts, ends, sample)
-        word = np.searchsorted(starts, fast.starts, side="right") - 1
-        sampled = np.isin(word, sample)
-        agrees = all(
-            np.array_equal(getattr(fast, part)[sampled], getattr(own, part))
-            for part in ("ids", "starts", "words")
-        )
-        if not agrees:
-            log.warning(
-                "nanotoken makes other tokens of this corpus than the model's own tokenizer, which "
-                "is used instead from here on"
-            )
-        return agrees
-
-    def _own(
-        self,
-        text: str,
-        starts: NDArray[np.int64],
-        ends: NDArray[np.int64],
-        chosen: NDArray[np.int64],
-    ) -> TokenPass:
-        """The tokens of some of the words, by the model's own tokenizer."""
-        spans = zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
-        part = " ".join([text[start:end] for start, end in spans])
-        lengths = ends[chosen] - starts[chosen] + 1
-        begins = np.cumsum(lengths) - lengths
-        tokens = pass_by_pieces(self._tokenizer, part)
-        word = np.searchsorted(begins, tokens.starts, side="right") - 1
-        shift = starts[chosen] - begins
-        return TokenPass(tokens.ids, tokens.starts + shift[word], tokens.words)
-
-
-def _open(tokenizer: "Tokenizer") -> Any:  # noqa: ANN401  it is not installed everywhere
-    """A nanotoken.Tokenizer for the model; None where it is not installed or cannot do it."""
-    try:
         import nanotoken
-    except ImportError:
-        return None
-    try:
-        return nanotoken.Tokenizer(tokenizer)
-    except ValueError as error:
-        log.warning("nanotoken cannot stand in for the model's own tokenizer: %s", error)
-        return None
+
+        nanotoken.set_cache_entries(_CACHE_ENTRIES)
+        self._tokenizer = tokenizer
+        self._nanotoken: Any = nanotoken.Tokenizer(tokenizer)
+        parts = json.loads(tokenizer.to_str())
+        self._lowercases = bool(parts["normalizer"]["lowercase"])
+        prefix, unknown = parts["model"]["continuing_subword_prefix"], parts["model"]["unk_token"]
+        vocabulary = parts["model"]["vocab"]
+        n = 1 + max(vocabulary.values(), default=0)
+        # How much of its piece a token covers, and how that begins; 0 for what covers all of it.
+        self._lengths = np.zeros(n, dtype=np.int32)
+        self._initials = np.zeros(n, dtype=np.uint8)
+        self._continues = np.zeros(n, dtype=bool)
+        for token, number in vocabulary.items():
+            if token != unknown:
+                covered = token.removeprefix(prefix)
+                self._continues[number] = token.startswith(prefix)
+                self._lengths[number] = len(covered)
+                self._initials[number] = min(ord(covered[:1] or "\0"), 0x7F)
+
+    def __call__(self, group: TextGroup) -> TokenPass | None:
+        """The tokens of texts that have no word longer than LONGEST_WORD; None where those that
+        nanotoken gives do not stand in them.
+        """
+        starts, ends = _odd_words(group.kinds)
+        if not len(starts):
+            return self._plain(group.kinds.tobytes())
+        text, spans = group.text, zip(starts.tolist(), ends.tolist(), strict=True)
+        plain = group.kinds.copy()
+        plain[_ranges(starts, ends)] = _SPACE
+        fast = self._plain(plain.tobytes())
+        if fast is None:
+            return None
+        own = pass_by_words(self._tokenizer, " ".join([text[start:end] for start, end in spans]))
+        lengths = ends - starts + 1
+        begins = np.cumsum(lengths) - lengths
+        word = np.searchsorted(begins, own.starts, side="right") - 1
+        own = TokenPass(own.ids, own.starts + (starts - begins)[word], own.words)
+        return _in_order(fast, own)
+
+    def _plain(self, text: bytes) -> TokenPass | None:
+        """The tokens of a text of printable ASCII."""
+        rows = self._nanotoken.encode_batch([text.decode("ascii")], add_special_tokens=False)
+        ids = rows.ids.astype(np.int32)
+        roles = np.frombuffer(text.translate(_ROLES), dtype=np.uint8)
+        pieces = _piece_starts(roles)
+        begins = ~self._continues[ids]
+        first = np.flatnonzero(begins)
+        if len(first) != len(pieces) or (len(ids) and not begins[0]):
+            return None
+        lengths = self._lengths[ids]
+        covered = np.cumsum(lengths, dtype=np.int64) - lengths
+        starts = covered + np.repeat(pieces - covered[first], np.diff(first, append=len(ids)))
+        if not self._stand_in(text, roles, ids, starts, lengths):
+            return None
+        return TokenPass(ids, starts, begins)
+
+    def _stand_in(
+        self,
+        text: bytes,
+        roles: NDArray[np.uint8],
+        ids: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int32],
+    ) -> bool:
+        """Whether each token begins as the text does at its place, and together they cover it."""
+        characters = np.frombuffer(text.lower() if self._lowercases else text, dtype=np.uint8)
+        unknown = lengths == 0
+        if int(starts.max(initial=0)) >= max(1, len(characters)):
+            return False
+        as_text = (characters[starts] == self._initials[ids]) | unknown
+        n_covered = int(lengths.sum(dtype=np.int64))
+        if unknown.any():
+            ends = _piece_ends(roles)
+            at = starts[unknown]
+            n_covered += int((ends[np.searchsorted(ends, at, side="right")] - at).sum())
+        return bool(as_text.all()) and n_covered == int(np.count_nonzero(roles))
 
 
-def _sums(
-    values: NDArray[np.generic], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Sums of values[start:end], (n,)."""
-    before = np.concatenate(([0], np.cumsum(values, dtype=np.int64)))
-    total: NDArray[np.int64] = before[ends] - before[starts]
-    return total
+def _odd_words(kinds: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the words between blanks begin and end that are not wholly of printable ASCII."""
+    blank = is_blank(kinds)
+    odd = ~blank & ((kinds < _SPACE) | (kinds > 0x7E))
+    if not odd.any():
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    edges = np.flatnonzero(np.diff(blank, prepend=True, append=True))
+    starts, ends = edges[::2], edges[1::2]
+    word = np.unique(np.searchsorted(starts, np.flatnonzero(odd), side="right") - 1)
+    return starts[word], ends[word]
+
+
+def _ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers from starts[i] up to ends[i], for each i one after the other."""
+    lengths = ends - starts
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+
+
+def _piece_starts(roles: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where pieces begin: at every mark, and at a letter that follows none."""
+    begins = roles == _MARK
+    letter = roles == _LETTER
+    begins[:1] |= letter[:1]
+    begins[1:] |= letter[1:] & ~letter[:-1]
+    return np.flatnonzero(begins)
+
+
+def _piece_ends(roles: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where pieces end: behind every mark, and behind a letter that no other follows."""
+    ends = roles == _MARK
+    letter = roles == _LETTER
+    ends[-1:] |= letter[-1:]
+    ends[:-1] |= letter[:-1] & ~letter[1:]
+    return np.flatnonzero(ends) + 1
 
 
 def _in_order(one: TokenPass, other: TokenPass) -> TokenPass:

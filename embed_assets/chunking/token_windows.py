@@ -6,25 +6,20 @@ chunks, and their ids are slices of that pass. For a family whose pieces depend 
 tokenized instead, so that the ids are always those that the model itself would make of it.
 """
 
-import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.chunking.boundaries import HEADING, INSIDE, TOKEN
-from embed_assets.chunking.distinct_words import tokenize_by_words
-from embed_assets.chunking.document_tokens import DocumentTokens, tokenize
-from embed_assets.chunking.fast_words import FastWords
+from embed_assets.chunking.document_tokens import DocumentTokens
+from embed_assets.chunking.tokenization import Tokenization
+from embed_assets.chunking.window_spans import window_spans
 from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-log = logging.getLogger(__name__)
 
 # One chunk in so many is tokenized again by itself, to prove that slicing is exact.
 _PROOF_EVERY = 64
@@ -58,11 +53,7 @@ class TokenWindows:
         self._max_tokens = max_tokens
         self._overlap = overlap
         self._prompt = prompt
-        parts = json.loads(tokenizer.to_str())
-        self._slices = _is_sliceable(parts, prompt)
-        # Texts that hold one of the tokenizer's added tokens, such as "[SEP]", are no plain words.
-        self._added = [token["content"] for token in parts["added_tokens"]]
-        self._words = FastWords(tokenizer) if _knows_words(parts) else None
+        self._tokenization = Tokenization(tokenizer, prompt)
         self._prefix, self._suffix = _frame(tokenizer, prompt)
         self._room = max_tokens - len(self._prefix) - len(self._suffix)
         if self._room < 4 or overlap >= self._room:
@@ -74,78 +65,33 @@ class TokenWindows:
 
     def chunk(self, texts: Sequence[str]) -> list[list[Chunk]]:
         """The chunks of each text, in order. A blank text has none."""
-        words = self._words if self._slices else None
-        windows = [
-            list(self._windows(text, document))
-            for text, document in zip(texts, self._tokenized(texts, words), strict=True)
-        ]
-        if self._slices and not self._slicing_holds(texts, windows):
-            log.warning(
-                "this tokenizer's pieces depend on context: tokenizing each chunk by itself"
-            )
-            if words is not None:
-                # Words do not stand for themselves either: begin again, without them.
-                self._words = None
-                return self.chunk(texts)
-            self._slices = False
-            windows = [[(start, end, None) for start, end, _ in spans] for spans in windows]
-        return self._completed(texts, windows)
+        way = self._tokenization.way
+        documents = way.tokenize(texts)
+        if documents is not None:
+            windows = [
+                list(self._windows(text, document, way.slices))
+                for text, document in zip(texts, documents, strict=True)
+            ]
+            if not way.slices or self._slicing_holds(texts, windows):
+                return self._completed(texts, windows)
+        self._tokenization.doubt(way)
+        return self.chunk(texts)
 
-    def _tokenized(self, texts: Sequence[str], words: FastWords | None) -> list[DocumentTokens]:
-        """The tokens of each text: by its distinct words where that is the same, else in one go."""
-        if words is None:
-            return tokenize(self._tokenizer, texts)
-        plain = [i for i, text in enumerate(texts) if not any(a in text for a in self._added)]
-        by_words = dict(
-            zip(plain, tokenize_by_words(words, [texts[i] for i in plain]), strict=True)
-        )
-        others = [i for i in range(len(texts)) if by_words.get(i) is None]
-        in_one_go = tokenize(self._tokenizer, [texts[i] for i in others])
-        found = by_words | dict(zip(others, in_one_go, strict=True))
-        return [tokens for i in range(len(texts)) if (tokens := found[i]) is not None]
-
-    def _windows(self, text: str, tokens: DocumentTokens) -> Iterator[_Window]:
+    def _windows(self, text: str, tokens: DocumentTokens, slices: bool) -> Iterator[_Window]:
         """Windows of one document; without ids where they must come from the chunk's own text."""
         n = len(tokens.ids)
-        for first, stop in self._spans(tokens):
+        # Tokens to leave free where a chunk's own text can give a few more than were counted.
+        slack = 0 if slices else min(1 + self._room // 32, self._room - self._overlap - 1)
+        for first, stop in window_spans(tokens, self._room, self._overlap, slack):
             start = 0 if first == 0 else int(tokens.starts[first])
             end = len(text) if stop == n else int(tokens.starts[stop])
             # Blank edges belong to no chunk.
             start, end = _stripped(text, start, end)
             if start >= end:
                 continue
-            whole = first == 0 or tokens.words[first]
+            whole = slices and (first == 0 or tokens.words[first])
             whole = whole and (stop == n or tokens.words[stop])
-            yield (
-                start,
-                end,
-                self._framed(tokens.ids[first:stop]) if whole and self._slices else None,
-            )
-
-    def _spans(self, tokens: DocumentTokens) -> Iterator[tuple[int, int]]:
-        """Token ranges [first, stop) of the windows, greedily, each cut at its best boundary."""
-        n, first, stop = len(tokens.ids), 0, 0
-        if n == 0:
-            yield 0, 0
-        # Searching bytes takes a fraction of what numpy takes for so short a range.
-        levels = tokens.levels.tobytes()
-        cuts = (tokens.levels >= TOKEN).tobytes() if self._overlap else b""
-        room = self._room - self._slack()
-        while stop < n:
-            forced = _next(tokens.forced, first, n)
-            stop = forced if forced <= first + self._room else _best_cut(levels, stop, first + room)
-            yield first, stop
-            first = stop if stop == forced else self._overlapped(cuts, first, stop)
-
-    def _slack(self) -> int:
-        """Tokens to leave free where a chunk's own text can give a few more than were counted."""
-        spare = self._room - self._overlap - 1
-        return 0 if self._slices else min(1 + self._room // 32, spare)
-
-    def _overlapped(self, cuts: bytes, first: int, stop: int) -> int:
-        """Where the next window begins: up to `overlap` tokens before `stop`, at a word."""
-        word = cuts.find(1, max(first + 1, stop - self._overlap), stop)
-        return word if word >= 0 else stop
+            yield start, end, self._framed(tokens.ids[first:stop]) if whole else None
 
     def _framed(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         return np.concatenate((self._prefix, ids, self._suffix))
@@ -218,29 +164,6 @@ def _in_order(chunks: list[Chunk]) -> list[Chunk]:
     return kept
 
 
-def _is_sliceable(parts: dict[str, Any], prompt: str) -> bool:
-    """Whether tokens of a word never depend on what stands around it: BERT's WordPiece."""
-    kinds = {
-        part: (parts[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")
-    }
-    bert = {
-        "normalizer": "BertNormalizer",
-        "pre_tokenizer": "BertPreTokenizer",
-        "model": "WordPiece",
-    }
-    # A prompt that ends otherwise could grow together with the first word.
-    return kinds == bert and (not prompt or prompt[-1] == ":" or prompt[-1].isspace())
-
-
-def _knows_words(parts: dict[str, Any]) -> bool:
-    """Whether, on top of that, no token begins on a blank and none is made of several words."""
-    return (
-        _is_sliceable(parts, "")
-        and parts["normalizer"]["clean_text"]
-        and not any(token["normalized"] for token in parts["added_tokens"])
-    )
-
-
 def _frame(tokenizer: "Tokenizer", prompt: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The ids that the model puts before and after a text."""
     encoding = tokenizer.encode(prompt + "a")
@@ -249,25 +172,6 @@ def _frame(tokenizer: "Tokenizer", prompt: str) -> tuple[NDArray[np.int32], NDAr
     own = np.flatnonzero(~special)
     last = int(own[-1]) if len(own) else len(ids)
     return ids[:last], ids[last + 1 :]
-
-
-def _next(forced: NDArray[np.int64], first: int, n: int) -> int:
-    """The first forced cut after `first`, else the end."""
-    i = int(np.searchsorted(forced, first, side="right")) if len(forced) else 0
-    return int(forced[i]) if i < len(forced) else n
-
-
-def _best_cut(levels: bytes, covered: int, limit: int) -> int:
-    """The last best boundary in the second half of (covered, limit]; any word in the first half;
-    else `limit`, inside a word. `covered` is where the window before stopped. The second half
-    only, so that windows stay well filled, and never far behind the one before.
-    """
-    for low in (covered + (limit - covered + 1) // 2, covered + 1):
-        for level in range(HEADING, INSIDE, -1):
-            found = levels.rfind(level, low, limit + 1)
-            if found >= 0:
-                return found
-    return limit
 
 
 def _split_point(text: str, start: int, end: int) -> int:

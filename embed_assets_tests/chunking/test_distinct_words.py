@@ -1,4 +1,4 @@
-"""Tokens gathered from distinct words, against those of each text in one go."""
+"""Tokens of many texts at once, by words, against those of each text in one go."""
 
 import logging
 import sys
@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from embed_assets.chunking import distinct_words
-from embed_assets.chunking.distinct_words import tokenize_by_words
-from embed_assets.chunking.document_tokens import DocumentTokens, token_pass, tokenize
-from embed_assets.chunking.fast_words import FastWords
-from embed_assets.chunking.token_windows import TokenWindows
-from embed_assets.chunking.word_pieces import pass_by_pieces
+from embed_assets.chunking import distinct_words, token_windows, tokenization
+from embed_assets.chunking.document_tokens import DocumentTokens, TokenPass, token_pass, tokenize
+from embed_assets.chunking.token_windows import Chunk, TokenWindows
+from embed_assets.chunking.tokenization import Tokenization, Way
 from embed_assets.embedding.tokenizer import load_tokenizer
 from embed_assets_tests.chunking.test_token_windows import HOSTILE
 from embed_assets_tests.tiny_models import TEXTS
@@ -25,8 +24,6 @@ from embed_assets_tests.tiny_models import TEXTS
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# What added tokens stand in, TokenWindows keeps from these functions.
-PLAIN = [text for name, text in HOSTILE.items() if name != "names of special tokens"]
 PARTS = st.sampled_from(
     ["a", "the", "tortoise", "x" * 101, "1,234", "a.b", '."', "?)", ")", "#", "## ", "###### b"]
 ) | st.sampled_from(
@@ -42,55 +39,55 @@ def tokenizer(tiny_model: Callable[[str], Path]) -> "Tokenizer":
     return load_tokenizer(tiny_model("bert-mean"))
 
 
-@pytest.fixture(params=["nanotoken", "the model's own"])
-def words(
-    request: pytest.FixtureRequest, tokenizer: "Tokenizer", monkeypatch: pytest.MonkeyPatch
-) -> FastWords:
-    if request.param == "nanotoken":
+def ways_of(tokenizer: "Tokenizer") -> dict[str, Way]:
+    tokenization = Tokenization(tokenizer, "")
+    ways = {}
+    while (way := tokenization.way).name not in ways and way.slices:
+        ways[way.name] = way
+        tokenization.doubt(way)
+    return ways
+
+
+@pytest.fixture(
+    params=["documents tokenized by nanotoken", "documents tokenized by their distinct words"]
+)
+def way(request: pytest.FixtureRequest, tokenizer: "Tokenizer") -> Way:
+    if "nanotoken" in request.param:
         pytest.importorskip("nanotoken")
-    else:
-        monkeypatch.setitem(sys.modules, "nanotoken", None)
-    return FastWords(tokenizer)
+    return ways_of(tokenizer)[request.param]
 
 
-def assert_same(found: Sequence[DocumentTokens | None], expected: Sequence[DocumentTokens]) -> None:
+def assert_same(found: Sequence[DocumentTokens] | None, expected: Sequence[DocumentTokens]) -> None:
+    assert found is not None
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        assert one is not None
         for part in ("ids", "starts", "words", "levels", "forced"):
             np.testing.assert_array_equal(getattr(one, part), getattr(other, part), part)
 
 
-def test_hostile_texts_have_the_same_tokens(tokenizer: "Tokenizer", words: FastWords) -> None:
-    texts = [*TEXTS, *PLAIN, "", " ", "\n# a", "#", "# "]
-    fitting = [text for text in texts if max(map(len, text.split() or [""])) < 8_000]
-    was_on = words.is_on
-    assert_same(tokenize_by_words(words, fitting), tokenize(tokenizer, fitting))
-    assert words.is_on is was_on
+def test_hostile_texts_have_the_same_tokens(tokenizer: "Tokenizer", way: Way) -> None:
+    texts = [*TEXTS, *HOSTILE.values(), "", " ", "\n# a", "#", "# "]
+    assert_same(way.tokenize(texts), tokenize(tokenizer, texts))
+    for text in texts:
+        assert_same(way.tokenize([text]), tokenize(tokenizer, [text]))
 
 
-@given(texts=st.lists(ANY_TEXT, max_size=4), piece_chars=st.sampled_from([10, 40, 2_000_000]))
+@given(texts=st.lists(ANY_TEXT, max_size=4), part_chars=st.sampled_from([10, 40, 4_000_000]))
 def test_any_texts_have_the_same_tokens(
-    tokenizer: "Tokenizer", texts: list[str], piece_chars: int
+    tokenizer: "Tokenizer", texts: list[str], part_chars: int
 ) -> None:
+    expected = tokenize(tokenizer, texts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distinct_words, "_PIECE_CHARS", piece_chars)
-        found = tokenize_by_words(FastWords(tokenizer), texts)
-    assert_same(found, tokenize(tokenizer, texts))
+        patch.setattr(distinct_words, "_PART_CHARS", part_chars)
+        for way in ways_of(tokenizer).values():
+            assert_same(way.tokenize(texts), expected)
 
 
-@given(text=ANY_TEXT)
-def test_pieces_of_words_have_the_same_tokens(tokenizer: "Tokenizer", text: str) -> None:
-    found, expected = pass_by_pieces(tokenizer, text), token_pass(tokenizer, text)
-    for part in ("ids", "starts", "words"):
-        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part), part)
-
-
-def test_a_text_with_an_overlong_word_is_left_out(words: FastWords, tokenizer: "Tokenizer") -> None:
-    long, piece = "x" * 9_000 + " a", "one two " * 5
-    found = tokenize_by_words(words, [piece, long, "b"])
-    assert found[1] is None
-    assert_same([found[0], found[2]], tokenize(tokenizer, [piece, "b"]))
+def test_a_text_with_an_overlong_word_is_tokenized_in_one_go(
+    way: Way, tokenizer: "Tokenizer"
+) -> None:
+    texts = ["one two " * 5, "x" * 40_000 + " a", "b", "a " + "y" * 9_000]
+    assert_same(way.tokenize(texts), tokenize(tokenizer, texts))
 
 
 def test_repeated_words_are_tokenized_once(tokenizer: "Tokenizer") -> None:
@@ -110,35 +107,56 @@ def test_repeated_words_are_tokenized_once(tokenizer: "Tokenizer") -> None:
     assert sum(map(len, seen)) < 100
 
 
+def backwards(ids: NDArray[np.uint32], tokenizer: "Tokenizer") -> NDArray[np.uint32]:
+    return ids[::-1].copy()
+
+
+def full_stops_unknown(ids: NDArray[np.uint32], tokenizer: "Tokenizer") -> NDArray[np.uint32]:
+    # They cover the text as the right ones do: only the tokens of a chunk's own text tell.
+    stop, unknown = map(tokenizer.token_to_id, (".", "[UNK]"))
+    return np.where(ids == stop, np.uint32(unknown), ids)
+
+
+@pytest.mark.parametrize("mistake", [backwards, full_stops_unknown])
 def test_other_tokens_of_nanotoken_switch_it_off_with_a_warning(
-    tokenizer: "Tokenizer", caplog: pytest.LogCaptureFixture
+    tokenizer: "Tokenizer",
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    mistake: Callable[[NDArray[np.uint32], "Tokenizer"], NDArray[np.uint32]],
 ) -> None:
     nanotoken = pytest.importorskip("nanotoken")
     real = nanotoken.Tokenizer(tokenizer)
+    expected = TokenWindows(tokenizer, 32).chunk(TEXTS)
 
-    def wrong(words: list[str], **kwargs: Any) -> Any:  # noqa: ANN401
-        rows = real.encode_batch(words, **kwargs)
-        return SimpleNamespace(ids=rows.ids[::-1].copy(), offsets=rows.offsets)
+    def wrong(texts: list[str], **kwargs: Any) -> Any:  # noqa: ANN401
+        return SimpleNamespace(ids=mistake(real.encode_batch(texts, **kwargs).ids, tokenizer))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nanotoken, "Tokenizer", lambda source: SimpleNamespace(encode_batch=wrong))
-        words = FastWords(tokenizer)
+    monkeypatch.setattr(token_windows, "_PROOF_EVERY", 1)
+    monkeypatch.setattr(nanotoken, "Tokenizer", lambda source: SimpleNamespace(encode_batch=wrong))
+    windows = TokenWindows(tokenizer, 32)
     with caplog.at_level(logging.WARNING):
-        assert_same(tokenize_by_words(words, TEXTS), tokenize(tokenizer, TEXTS))
-    assert not words.is_on
-    assert "nanotoken makes other tokens" in caplog.text
+        found = windows.chunk(TEXTS)
+    assert_same_chunks(found, expected)
+    (record,) = caplog.records
+    assert "by nanotoken: these are not the tokens" in record.getMessage()
 
 
 def test_where_words_do_not_stand_for_themselves_texts_are_tokenized_in_one_go(
-    tokenizer: "Tokenizer", caplog: pytest.LogCaptureFixture
+    tokenizer: "Tokenizer", caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows, expected = TokenWindows(tokenizer, 32), TokenWindows(tokenizer, 32)
-    expected._words = None
-    wrong: Any = lambda text, words, starts: token_pass(tokenizer, text.replace("e", "o"))  # noqa: E731
-    windows._words = wrong
+    def wrong(tokenizer: "Tokenizer", text: str) -> TokenPass:
+        return token_pass(tokenizer, text.replace("e", "o"))
+
+    expected = TokenWindows(tokenizer, 32).chunk(TEXTS)
+    monkeypatch.setitem(sys.modules, "nanotoken", None)
+    monkeypatch.setattr(tokenization, "pass_by_words", wrong)
     with caplog.at_level(logging.WARNING):
-        found = windows.chunk(TEXTS)
-    assert "depend on context" in caplog.text
-    for mine, theirs in zip(found, expected.chunk(TEXTS), strict=True):
+        found = TokenWindows(tokenizer, 32).chunk(TEXTS)
+    assert "from here on: documents tokenized in one go" in caplog.text
+    assert_same_chunks(found, expected)
+
+
+def assert_same_chunks(found: list[list[Chunk]], expected: list[list[Chunk]]) -> None:
+    for mine, theirs in zip(found, expected, strict=True):
         assert [(c.start, c.end) for c in mine] == [(c.start, c.end) for c in theirs]
         assert [c.token_ids.tolist() for c in mine] == [c.token_ids.tolist() for c in theirs]
