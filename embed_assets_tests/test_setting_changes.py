@@ -113,16 +113,19 @@ def reasons(settings: PipelineSettings, **changes: object) -> Counter[Stale]:
 
 def test_stale_shards_say_which_setting_changed(settings: PipelineSettings) -> None:
     assert reasons(settings) == {}
-    assert reasons(settings, max_tokens=32) == {Stale("chunks", "max_tokens default -> 32"): 3}
+    assert reasons(settings, max_tokens=32) == {
+        Stale("chunks", "max_tokens default -> 32", by_settings=True): 3
+    }
     both = reasons(settings, precision="bf16", normalize=True)
-    assert both == {Stale("embeddings", "precision fp32 -> bf16, normalize False -> True"): 3}
+    why = "precision fp32 -> bf16, normalize False -> True"
+    assert both == {Stale("embeddings", why, by_settings=True): 3}
 
 
 def test_the_first_run_with_other_columns_says_which(settings: PipelineSettings) -> None:
     """No fingerprint changes, so that the next run knows only that something did."""
     changed = OpenedPipeline(settings.model_copy(update={"text_column": "body"}))
     changed.prepare()
-    expected = Stale("raw_corpus", "text_column text -> body")
+    expected = Stale("raw_corpus", "text_column text -> body", by_settings=True)
     assert set(changed.stale_shards().values()) == {expected}
     later = OpenedPipeline(changed.settings).stale_shards()
     assert {s.reason for s in later.values()} == {"its files or how they are read changed"}
@@ -150,11 +153,13 @@ def test_stale_shards_say_that_the_models_files_changed(settings: PipelineSettin
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert reasons(settings) == {Stale("embeddings", "the model's files changed"): 3}
+    assert reasons(settings) == {
+        Stale("embeddings", "the model's files changed", by_settings=True): 3
+    }
     config = Path(settings.model) / "config.json"
     config.write_text(config.read_text() + " ")
     why = "the model's files or embed-assets changed"
-    assert reasons(settings) == {Stale("chunks", why): 3}
+    assert reasons(settings) == {Stale("chunks", why, by_settings=True): 3}
 
 
 def test_a_shard_whose_files_changed_too_is_not_said_to_be_stale_for_the_settings_alone(
