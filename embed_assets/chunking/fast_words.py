@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SPACE = 0x20
 # Words that nanotoken remembers, for each thread that ever called it: with its own limit of a
-# million every new thread took 15 MB, for no gain in speed.
+# million every new thread took some 15 MB.
 _CACHE_ENTRIES = 1 << 16
 # What a byte of ASCII is to BERT's pre-tokenizer. Every mark is a piece by itself.
 _BLANK, _LETTER, _MARK = range(3)

@@ -113,8 +113,8 @@ def backwards(ids: NDArray[np.uint32], tokenizer: "Tokenizer") -> NDArray[np.uin
 
 def full_stops_unknown(ids: NDArray[np.uint32], tokenizer: "Tokenizer") -> NDArray[np.uint32]:
     # They cover the text as the right ones do: only the tokens of a chunk's own text tell.
-    stop, unknown = map(tokenizer.token_to_id, (".", "[UNK]"))
-    return np.where(ids == stop, np.uint32(unknown), ids)
+    vocabulary = tokenizer.get_vocab()
+    return np.where(ids == vocabulary["."], np.uint32(vocabulary["[UNK]"]), ids)
 
 
 @pytest.mark.parametrize("mistake", [backwards, full_stops_unknown])
