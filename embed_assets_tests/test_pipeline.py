@@ -315,7 +315,7 @@ def test_new_chunking_reuses_no_vector_under_another_fingerprint(
     run(settings)
     smaller = settings.model_copy(update={"max_tokens": 32})
     stale = OpenedPipeline(smaller).stale_shards()
-    assert set(stale.values()) == {Stale("chunks", "max_tokens default -> 32")}
+    assert set(stale.values()) == {Stale("chunks", "max_tokens default -> 32", by_settings=True)}
     run(smaller)
     assert (read(smaller, "chunks")["n_tokens"] <= 32).all()
     assert read(smaller, "embeddings")["fingerprint"].unique().to_list() == [
@@ -355,7 +355,7 @@ def test_a_new_model_replaces_vectors_shard_by_shard_and_old_ones_stay_readable(
 def test_precision_alone_makes_only_vectors_stale(settings: PipelineSettings) -> None:
     run(settings)
     stale = OpenedPipeline(settings.model_copy(update={"precision": "bf16"})).stale_shards()
-    assert set(stale.values()) == {Stale("embeddings", "precision fp32 -> bf16")}
+    assert set(stale.values()) == {Stale("embeddings", "precision fp32 -> bf16", by_settings=True)}
     assert OpenedPipeline(settings.model_copy(update={"precision": "fp32"})).stale_shards() == {}
 
 

@@ -48,7 +48,6 @@ class TorchEncoder:
         self._normalize = settings.normalize
         self._truncate_dim = settings.truncate_dim
         self._precision = precision
-        self._ring = Ring(transformer.device)
         full = int(cast(int, transformer.get_embedding_dimension()))
         if settings.truncate_dim is not None and settings.truncate_dim > full:
             raise InputError(
@@ -98,10 +97,13 @@ class TorchEncoder:
 
         On a GPU the next batch goes up while one computes.
         """
+        # A ring for each call, so that calls do not get in each other's way: torch keeps pinned
+        # memory for the next one.
+        ring = Ring(self.transformer.device)
         try:
-            yield from self._ring.run(self._job(tokens, batch) for batch in batches)
+            yield from ring.run(self._job(tokens, batch) for batch in batches)
         except DeviceOutOfMemory:
-            self._ring.release()
+            ring.release()
             release_cached_memory()
             raise
 

@@ -51,10 +51,11 @@ def test_both_configurations_say_the_same_but_for_storage_and_how_many_runs() ->
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with nothing but the two configurations."""
-    (tmp_path / "deploy").mkdir()
-    for name in ("dagster.yaml", "deploy/dagster-postgres.yaml"):
+    for folder in ("deploy", "embed_assets/defs"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("pyproject.toml", "dagster.yaml", "deploy/dagster-postgres.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
-    monkeypatch.setattr(project, "_PACKAGE", tmp_path / "embed_assets")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.delenv(SWITCH, raising=False)
     return tmp_path

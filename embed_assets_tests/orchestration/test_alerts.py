@@ -7,7 +7,7 @@ import pytest
 
 from embed_assets import pipeline
 from embed_assets.errors import SettingsError
-from embed_assets.orchestration import assets
+from embed_assets.orchestration import shard_asset
 from embed_assets.orchestration.alerts import RunFailure
 from embed_assets.orchestration.build import build_pipeline
 from embed_assets.settings import PipelineSettings, load_settings
@@ -19,7 +19,7 @@ HEARD: list[RunFailure] = []
 @pytest.fixture(autouse=True)
 def _nothing_heard_and_nothing_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     HEARD.clear()
-    monkeypatch.setattr(assets, "_RETRIES", None)
+    monkeypatch.setattr(shard_asset, "_RETRIES", None)
 
 
 def hook(failure: RunFailure) -> None:

@@ -37,7 +37,7 @@ def test_every_shard_event_carries_its_numbers(project: Project) -> None:
         materialization = records[0].asset_materialization
         assert materialization is not None
         metadata = materialization.metadata
-        assert float(str(metadata["dagster/row_count"].value)) > 0
+        assert float(str(metadata["dagster/partition_row_count"].value)) > 0
         assert float(str(metadata["tokens_per_second"].value)) > 0
 
 
