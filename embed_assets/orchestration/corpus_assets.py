@@ -63,8 +63,9 @@ def files_spec(settings: PipelineSettings) -> dg.AssetSpec:
         group_name=settings.name,
         kinds={"file"},
         description=(
-            "The files of each shard, as the last look found them. A shard whose files are others "
-            "than those that were read shows below as outdated."
+            "The files of each shard. Only changes are recorded here: a shard whose files are "
+            "others than those that were read shows below as outdated, and one whose files never "
+            "changed stays empty."
         ),
         partitions_def=partitions_definition(settings.name),
     )

@@ -53,7 +53,7 @@ def shard_metadata(outcome: Outcome) -> dict[str, dg.MetadataValue]:
     return {
         "dagster/partition_row_count": dg.MetadataValue.int(outcome.n_rows),
         "written": dg.MetadataValue.bool(outcome.written),
-        **{name: dg.MetadataValue.float(float(value)) for name, value in outcome.numbers.items()},
+        **{name: _number(value) for name, value in outcome.numbers.items()},
     }
 
 
@@ -77,13 +77,15 @@ def run_metadata(
     numbers = embedding_numbers(outcomes, settings.price_per_hour)
     metadata: dict[str, dg.MetadataValue] = {
         **{name: dg.MetadataValue.int(int(value)) for name, value in counts.items()},
-        **{
-            f"run_{name}": dg.MetadataValue.float(numbers[name])
-            for name in _SHOWN_OF_A_RUN
-            if name in numbers
-        },
+        **{f"run_{name}": _number(numbers[name]) for name in _SHOWN_OF_A_RUN if name in numbers},
     }
     if table in UPSTREAM:
         lineage = column_lineage(settings, table)
         metadata["dagster/column_lineage"] = dg.MetadataValue.column_lineage(lineage)
     return metadata
+
+
+def _number(value: float) -> dg.MetadataValue:
+    """A number as a person reads it: six digits, and all of a whole number's."""
+    exact = float(value)
+    return dg.MetadataValue.float(exact if exact.is_integer() else float(f"{exact:.6g}"))

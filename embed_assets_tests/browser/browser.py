@@ -77,10 +77,10 @@ class Browser:
 
 
 @contextmanager
-def browser(url: str, width: int = 1900, height: int = 900) -> Iterator[Browser]:
+def browser(url: str, width: int = 2400, height: int = 900) -> Iterator[Browser]:
     """A browser that looks at the UI at `url`, and ends with the block.
 
-    In a window of less than 1,900 pixels the graph of a pipeline shows no more than names.
+    In a window of less than 2,400 pixels the graph of a pipeline shows no more than names.
     """
     assert CHROMIUM is not None
     assert CHROMEDRIVER is not None
