@@ -124,8 +124,9 @@ def test_a_price_gives_money(project: Project) -> None:
     seconds, tokens = found["device_seconds"], found["embedded_tokens"]
     assert isinstance(seconds, float)
     assert isinstance(tokens, float)
-    assert found["cost"] == pytest.approx(seconds * 0.001)
-    assert found["cost_per_million_tokens"] == pytest.approx(seconds * 1000 / tokens)
+    # Six digits are shown.
+    assert found["cost"] == pytest.approx(seconds * 0.001, rel=1e-5)
+    assert found["cost_per_million_tokens"] == pytest.approx(seconds * 1000 / tokens, rel=1e-5)
     assert found["run_cost"] == pytest.approx(found["cost"])
 
 
