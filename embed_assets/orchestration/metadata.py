@@ -1,6 +1,7 @@
 """What the Dagster UI shows beside an asset: table, code, numbers. Never text of the corpus."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -36,12 +37,15 @@ def code_metadata(does_the_work: Callable[..., object]) -> dict[str, dg.Metadata
     """Where the code is that makes an asset. Dagster adds the defs.yaml that declares it."""
     function = inspect.unwrap(does_the_work)
     _, line = inspect.getsourcelines(function)
-    link = dg.LocalFileCodeReference(
-        file_path=str(Path(inspect.getfile(function)).resolve()),
-        line_number=line,
-        label=function.__name__,
-    )
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[link])}
+    with warnings.catch_warnings():
+        # Dagster would tell of it once for every asset.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        link = dg.LocalFileCodeReference(
+            file_path=str(Path(inspect.getfile(function)).resolve()),
+            line_number=line,
+            label=function.__name__,
+        )
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[link])}
 
 
 def shard_metadata(outcome: Outcome) -> dict[str, dg.MetadataValue]:
