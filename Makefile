@@ -19,7 +19,7 @@ ui: $(VENV)/.installed ## Open the Dagster UI on 127.0.0.1:3000
 install: $(VENV)/.installed ## Make .venv and install the package into it
 
 test: $(VENV)/.installed-dev ## Set up and pass the tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev ## Lint, format, types, direction of imports, Dagster definitions
 	$(BIN)/ruff check

@@ -20,7 +20,7 @@ class CorpusLook:
     listing: Listing
 
 
-def look(tables: Tables, source: Source) -> CorpusLook:
+def look_at(tables: Tables, source: Source) -> CorpusLook:
     """A look at the corpus. Raises InputError if it or the manifest cannot be read."""
     # In this order: an older listing must never replace the manifest of a later one.
     manifest = read_manifest(tables)

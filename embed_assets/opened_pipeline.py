@@ -3,16 +3,15 @@
 Joins the parts that never import each other. Cheap to make: the model is hashed but not loaded.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 
-from embed_assets import calibration, fingerprints, manifest, staleness
+from embed_assets import calibration, fingerprints, staleness
 from embed_assets.calibration import Calibration
 from embed_assets.chunking.token_windows import TokenWindows
 from embed_assets.clean_up import remove_spent_checkpoints, remove_vanished
+from embed_assets.corpus_plan import CorpusPlan, plan_documents, plan_files
 from embed_assets.embedding import model as models
 from embed_assets.embedding.backends import load_encoder, refuse_int8_without_backend
 from embed_assets.embedding.device_answers import tuned_budget
@@ -27,16 +26,11 @@ from embed_assets.manifest import (
     grouped_by_shard,
     pieces_by_shard,
     read_manifest,
-    refuse_another_corpus,
 )
 from embed_assets.setting_changes import SettingChanges, reading_version
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import (
     Piece,
-    ShardPlan,
-    from_manifest,
-    manifest_frame,
-    plan_shards,
     shard_version,
 )
 from embed_assets.sources.open_source import open_source
@@ -45,16 +39,6 @@ from embed_assets.sources.source import Document, Rejection, Source
 from embed_assets.staleness import Stale
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.table import Fence, ShardState, Tables
-
-
-@dataclass(frozen=True)
-class CorpusPlan:
-    """A plan that is in the manifest now, and the files passed over by type."""
-
-    shards: ShardPlan
-    n_files: int
-    n_bytes: int
-    skipped: Counter[str]
 
 
 class OpenedPipeline:
@@ -165,47 +149,15 @@ class OpenedPipeline:
         Where the documents are another pipeline's, its manifest is only read.
         """
         fingerprints.check_documents(self.tables, self.settings.documents_of)
-        if self.tables.shares_documents:
-            return self._plan_of_documents()
-        look = look or manifest.look(self.tables, self.source)
-        snapshot, listing = look.manifest, look.listing
-        before = from_manifest(snapshot.frame)
-        sources = {file.source for file in listing.files}
-        refuse_another_corpus(snapshot.frame, sources, self.settings.corpus, self.tables.root)
-        shard_bytes = int(self.settings.shard_bytes)
-        plan = plan_shards(
-            before,
-            listing.files,
-            lambda file: self.source.pieces(file, shard_bytes),
-            shard_bytes,
-            snapshot.counter,
+        plan = (
+            plan_documents(self.settings, self.tables)
+            if self.tables.shares_documents
+            else plan_files(self.settings, self.tables, self.source, look)
         )
-        if plan.has_changed:
-            frame = manifest_frame(plan.manifest, self.settings.corpus)
-            self.tables.manifest.replace(frame, snapshot, plan.next_number)
-        self.pieces = grouped_by_shard(plan.manifest)
+        self.pieces = grouped_by_shard(plan.shards.manifest)
         remove_vanished(self.tables, self.pieces.keys(), self._fence)
         remove_spent_checkpoints(self.tables, self.pieces.keys())
-        n_bytes = sum(file.n_bytes for file in listing.files)
-        return CorpusPlan(plan, len(listing.files), n_bytes, listing.skipped)
-
-    def _plan_of_documents(self) -> CorpusPlan:
-        snapshot = read_manifest(self.tables)
-        if snapshot.version < 0:
-            raise InputError(
-                f"there are no documents of the pipeline {self.settings.documents_of!r} under "
-                f"{self.tables.documents_root}, which {self.settings.name} is to embed; run "
-                f"{self.settings.documents_of!r} first, or set documents_tables to its tables"
-            )
-        manifest = from_manifest(snapshot.frame)
-        self.pieces = grouped_by_shard(manifest)
-        had = {shard for table in self.tables.own_by_shard.values() for shard in table.states()}
-        remove_vanished(self.tables, self.pieces.keys(), self._fence)
-        remove_spent_checkpoints(self.tables, self.pieces.keys())
-        removed = tuple(sorted(had - self.pieces.keys()))
-        plan = ShardPlan(manifest, added=(), changed=(), removed=removed, next_number=0)
-        n_bytes = sum(piece.n_bytes for pieces in self.pieces.values() for piece in pieces)
-        return CorpusPlan(plan, snapshot.frame["source"].n_unique(), n_bytes, Counter())
+        return plan
 
     def read_shard(self, shard: str) -> Iterator[Document | Rejection]:
         """The documents of a shard, in the order of its files."""

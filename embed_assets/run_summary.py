@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Set
 
 import polars as pl
 
-from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
+from embed_assets.corpus_plan import CorpusPlan
+from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.progress_bar import ProgressBar
 from embed_assets.run_numbers import embedding_numbers
 from embed_assets.settings import PipelineSettings

@@ -12,7 +12,7 @@ from functools import cached_property
 from embed_assets import calibration, fingerprints
 from embed_assets.digests import digest, digest_of
 from embed_assets.embedding import model as models
-from embed_assets.manifest import CorpusLook, look, read_manifest
+from embed_assets.manifest import CorpusLook, look_at, read_manifest
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.settings import PipelineSettings
 from embed_assets.shards import SourceFile
@@ -36,7 +36,7 @@ class WatchedPipeline(OpenedPipeline):
         """
         if self.tables.shares_documents:
             return CorpusLook(read_manifest(self.tables), Listing([], Counter()))
-        return look(self.tables, self.source)
+        return look_at(self.tables, self.source)
 
     def wanted_version(self, shard: str) -> str:
         """Digest of what all of a shard would be made from: its files, the settings, the model.

@@ -19,6 +19,12 @@ import pytest
 from embed_assets_tests.tiny_models import PACKED_FAMILIES, bert_model
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: of several processes, none is left alone with them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_session() -> Iterator[None]:
     """Nothing is left of the cache behind the last test."""

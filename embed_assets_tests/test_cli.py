@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 
 from embed_assets import shard_stream
 from embed_assets.cli import main
+from embed_assets.corpus_plan import CorpusPlan
 from embed_assets.errors import InputError
-from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
+from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.setting_options import chosen_settings
 from embed_assets.settings import PipelineSettings

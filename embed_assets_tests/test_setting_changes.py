@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
+from embed_assets.corpus_plan import CorpusPlan
+from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.run_summary import print_plan
 from embed_assets.setting_changes import setting_changes
 from embed_assets.settings import PipelineSettings, load_settings

@@ -6,9 +6,10 @@ from typing import TypeVar
 
 import dagster as dg
 
+from embed_assets.corpus_plan import CorpusPlan
 from embed_assets.corpus_report import report_corpus
 from embed_assets.errors import InputError
-from embed_assets.opened_pipeline import CorpusPlan, OpenedPipeline
+from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.check_results import check_results, check_specs, report_checks
 from embed_assets.orchestration.descriptions import description
 from embed_assets.orchestration.metadata import code_metadata, table_metadata

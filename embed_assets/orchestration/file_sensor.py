@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
+from embed_assets.corpus_plan import CorpusPlan
 from embed_assets.errors import InputError
 from embed_assets.manifest import CorpusLook
-from embed_assets.opened_pipeline import CorpusPlan
 from embed_assets.orchestration.corpus_assets import corpus_metadata, observed_files
 from embed_assets.orchestration.due_runs import DueRuns, Shards, due_runs, news_only, reasons
 from embed_assets.orchestration.in_progress import in_progress
