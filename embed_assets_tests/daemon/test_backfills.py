@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from embed_assets.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from embed_assets.staleness import STAGES
 from embed_assets_tests.daemon.deployment import Deployment, deployed
 from embed_assets_tests.daemon.processes import until
@@ -54,6 +55,9 @@ def test_a_backfill_survives_a_killed_worker_and_keeps_what_was_done(
     assert {shard: len(files) for shard, files in after.items()} == dict.fromkeys(shards, 1)
     runs = graphql.runs()
     assert [run["status"] for run in runs].count("FAILURE") == 1
+    # `shards_per_run` shards to a process, and the retry over the range that it retries.
+    ranges = {(run["tags"].get(RANGE_START_TAG), run["tags"].get(RANGE_END_TAG)) for run in runs}
+    assert ranges - {(None, None)} == {(shards[0], shards[9]), (shards[10], shards[19])}
     until(lambda: not graphql.claimed_slots(), "no run holds the device")
     rows = pl.read_delta(f"{deployment.settings.tables}/embeddings")
     assert rows["shard"].n_unique() == N_SHARDS
