@@ -2,12 +2,12 @@
 
 Readers may rely on these names. Columns may be added, never renamed or retyped.
 
-Every row carries `checksum`, from which damage on disk is told (`digests.row_checksums`).
+Every row carries `checksum`, from which damage on disk is told (`checksums.row_checksums`).
 
 Two columns stand on every row of every shard-partitioned table and make a rerun cheap:
 `input_version` digests all that the shard's rows were made from, `content_version` digests the
-rows themselves (`digests.rows_digest`). A stage is stale exactly when the `input_version` it would
-write differs from the one that stands. Both are constant within a shard, so Delta's file
+rows themselves (`checksums.rows_digest`). A stage is stale exactly when the `input_version` it
+would write differs from the one that stands. Both are constant within a shard, so Delta's file
 statistics carry them and the state of 10,000 shards is read from the log without opening a data
 file.
 """
@@ -157,7 +157,7 @@ PROBES = pl.Schema(
 )
 
 #: Raised when a release changes the tables so that an older one would misread them.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 SHARD_TABLES = {
     "raw_corpus": RAW_CORPUS,

@@ -390,7 +390,8 @@ def test_tables_of_a_newer_version_are_refused(settings: PipelineSettings) -> No
     newer = snapshot.frame.with_columns(format_version=pl.lit(FORMAT_VERSION + 1))
     table.replace(newer.cast(FINGERPRINTS), snapshot, 2)
     before = versions(settings)
-    with pytest.raises(InputError, match="have format 3, this version writes 2; upgrade"):
+    refusal = f"have format {FORMAT_VERSION + 1}, this version writes {FORMAT_VERSION}; upgrade"
+    with pytest.raises(InputError, match=refusal):
         run(settings)
     assert versions(settings) == before
 
