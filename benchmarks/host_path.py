@@ -1,6 +1,6 @@
 """Files to chunks to token ids to tables, with an encoder that costs nothing: the host's share.
 
-    python -m benchmarks.host_path --corpus folder [--shard-bytes 4MiB] [--copies 10]
+    python -m benchmarks.host_path --corpus folder [--shard-bytes 64MiB] [--copies 10]
 
 Each measurement is a process of its own, with the optional extra `fast` and without. It goes
 through the stages one by one as a run of Dagster does. CPU seconds say more than wall clock where
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,6 +32,8 @@ from numpy.typing import NDArray
 from embed_assets.embedding.device_answers import device_name
 from embed_assets.embedding.length_buckets import Batch, plan_batches
 from embed_assets.embedding.token_rows import TokenRows
+from embed_assets.outcome import Outcome
+from embed_assets.shard_stream import Result
 
 RESULTS = Path(__file__).parent / "results" / "host-path.json"
 Measurement = dict[str, Any]
@@ -40,7 +43,7 @@ def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", required=True, help="folder of text")
-    parser.add_argument("--shard-bytes", default="64MiB")
+    parser.add_argument("--shard-bytes", default="4MiB")
     parser.add_argument("--copies", type=int, default=1, help="how often the corpus is written")
     parser.add_argument("--repeats", type=int, default=3, help="the median is reported")
     arguments = parser.parse_args()
@@ -109,8 +112,8 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         sys.modules["nanotoken"] = None  # type: ignore[assignment]
     from embed_assets import pipeline as stages
     from embed_assets.opened_pipeline import OpenedPipeline
-    from embed_assets.outcome import Outcome
     from embed_assets.settings import load_settings
+    from embed_assets.shard_stream import embed_shards, side_by_side
     from embed_assets.terminal import quiet_libraries
 
     quiet_libraries()
@@ -120,19 +123,25 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         plan = opened.plan()
         opened.chunker()  # Loading the tokenizer is not measured.
         encoder = NoEncoder(opened)
-        timed: dict[str, Callable[[str], Outcome]] = {
-            "raw_corpus": lambda shard: stages.ingest_shard(shard, opened),
-            "chunks": lambda shard: stages.chunk_shard(shard, opened),
-            "embeddings": lambda shard: stages.embed_shard(shard, opened, lambda: encoder),
-            "quality_metrics": lambda shard: stages.measure_shard(shard, opened),
+        shards = sorted(opened.pieces)
+
+        def host_stage(run: Callable[..., Outcome]) -> Generator[Result]:
+            return side_by_side(partial(run, pipeline=opened), shards, opened.settings.shard_bytes)
+
+        timed: dict[str, Callable[[], Generator[Result]]] = {
+            "raw_corpus": lambda: host_stage(stages.ingest_shard),
+            "chunks": lambda: host_stage(stages.chunk_shard),
+            "embeddings": lambda: embed_shards(shards, opened, [lambda: encoder]),
+            "quality_metrics": lambda: host_stage(stages.measure_shard),
         }
         seconds: dict[str, float] = {}
         cpu_seconds: dict[str, float] = {}
         n_chunks = 0
         for stage, run in timed.items():
             started, cpu = time.perf_counter(), time.process_time()
-            for shard in sorted(opened.pieces):
-                outcome = run(shard)
+            for _, outcome in run():
+                if isinstance(outcome, Exception):
+                    raise outcome
                 n_chunks += outcome.n_rows if stage == "chunks" else 0
             seconds[stage] = round(time.perf_counter() - started, 2)
             cpu_seconds[stage] = round(time.process_time() - cpu, 2)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embed_assets.checksums import rows_digest, with_checksums
 from embed_assets.chunking.token_windows import Chunk
-from embed_assets.digests import digest_after, text_hash
+from embed_assets.digests import row_digests, text_hashes
 from embed_assets.rows import CHECKPOINTS, CHUNKS, SHARD_TABLES
 from embed_assets.sources.source import Document, Rejection
 
@@ -36,13 +36,14 @@ def rejected_frame(shard: str, rejections: Sequence[Rejection], input_version: s
 
 def raw_corpus_frame(shard: str, documents: Sequence[Document], input_version: str) -> pl.DataFrame:
     """Rows of `raw_corpus`."""
+    texts = pl.Series("text", [d.text for d in documents], dtype=pl.String)
     columns = {
         "doc_id": [d.doc_id for d in documents],
         "source": [d.source for d in documents],
         "title": [d.title for d in documents],
-        "text": [d.text for d in documents],
-        "text_hash": [text_hash(d.text) for d in documents],
-        "n_chars": [len(d.text) for d in documents],
+        "text": texts,
+        "text_hash": text_hashes(texts),
+        "n_chars": texts.str.len_chars(),
         "attributes": [json.dumps(dict(d.attributes)) for d in documents],
     }
     return _frame("raw_corpus", shard, columns, input_version)
@@ -75,30 +76,32 @@ def _parts(documents: Iterable[_ChunkedDocument]) -> Iterator[list[_ChunkedDocum
 
 def _chunk_rows(documents: Sequence[_ChunkedDocument]) -> pl.DataFrame:
     """The columns that chunks bring."""
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("chunk_id", "doc_id", "chunk_index", "start", "end", "text", "text_hash")
+    counts = [len(chunks) for _, _, _, chunks in documents]
+    of_document = np.repeat(np.arange(len(documents)), counts)
+    known = pl.DataFrame(
+        [row[:2] for row in documents],
+        schema={"doc_id": pl.String, "source": pl.String},
+        orient="row",
+    )
+    chunks = [chunk for _, _, _, chunks in documents for chunk in chunks]
+    parts = [text[chunk.start : chunk.end] for _, _, text, chunks in documents for chunk in chunks]
+    columns = {
+        "chunk_index": [i for count in counts for i in range(count)],
+        "start": [chunk.start for chunk in chunks],
+        "end": [chunk.end for chunk in chunks],
+        "text": parts,
     }
-    token_ids: list[NDArray[np.int32]] = []
-    for doc_id, source, text, chunks in documents:
-        parts = [text[chunk.start : chunk.end] for chunk in chunks]
-        hashes = [text_hash(part) for part in parts]
-        # The source too: two files may give their documents the same id.
-        chunk_id = digest_after(source, doc_id)
-        columns["chunk_id"] += [
-            chunk_id(chunk.start, part_hash)
-            for chunk, part_hash in zip(chunks, hashes, strict=True)
-        ]
-        columns["doc_id"] += [doc_id] * len(chunks)
-        columns["chunk_index"] += range(len(chunks))
-        columns["start"] += [chunk.start for chunk in chunks]
-        columns["end"] += [chunk.end for chunk in chunks]
-        columns["text"] += parts
-        columns["text_hash"] += hashes
-        token_ids += [chunk.token_ids for chunk in chunks]
     frame = pl.DataFrame(columns, schema_overrides={k: CHUNKS[k] for k in columns})
-    ids = _lists("token_ids", token_ids)
-    return frame.with_columns(ids, n_tokens=ids.list.len().cast(pl.Int64))
+    ids = _lists("token_ids", [chunk.token_ids for chunk in chunks])
+    frame = frame.with_columns(
+        *known[of_document].get_columns(),
+        ids,
+        text_hash=text_hashes(frame["text"]),
+        n_tokens=ids.list.len().cast(pl.Int64),
+    )
+    # The source too: two files may give their documents the same id.
+    ids_of = frame.select("source", "doc_id", "start", "text_hash")
+    return frame.with_columns(chunk_id=row_digests(ids_of)).drop("source")
 
 
 def _lists(name: str, rows: Sequence[NDArray[np.int32]]) -> pl.Series:

@@ -1,9 +1,11 @@
-"""Many shards on the device without a pause: the next is read and the last one written meanwhile.
+"""Many shards without a pause. Memory is bounded by the number of shards at once.
 
-While a device embeds shard n, one thread reads shard n + 1 and the caller's publishes shard
-n - 1. Memory is bounded: one shard per device and two more.
+Of the stages that need no device, a few shards go side by side: library code, which is most of the
+work, lets other threads run. While a device embeds shard n, one thread reads shard n + 1 and the
+caller's publishes shard n - 1.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +29,34 @@ Result = tuple[str, Outcome | Exception]
 _Read = ShardVectors | Outcome
 
 
+# Text that is in work at once; a shard may be larger. What is made of it takes some ten times that.
+_BYTES_AT_ONCE = 64 << 20
+
+
 class _Abandoned(Exception):
     """Nobody waits for the vectors any more."""
+
+
+def side_by_side(
+    run_shard: Callable[[str], Outcome], shards: Iterable[str], shard_bytes: int
+) -> Generator[Result]:
+    """Run a stage for shards of about that size, a few at a time; one that fails stops no other.
+
+    Results come in the order of the shards. Close the iterator to give up: what has begun is
+    finished, no more begins.
+    """
+    n_at_once = max(1, min(os.cpu_count() or 1, _BYTES_AT_ONCE // shard_bytes))
+    in_flight: deque[tuple[str, Future[Outcome]]] = deque()
+    pool = ThreadPoolExecutor(n_at_once, thread_name_prefix="shard")
+    try:
+        for shard in shards:
+            in_flight.append((shard, pool.submit(run_shard, shard)))
+            if len(in_flight) > n_at_once:
+                yield _settled(*in_flight.popleft())
+        while in_flight:
+            yield _settled(*in_flight.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def embed_shards(
@@ -79,6 +107,13 @@ def embed_shards(
         abandoned.set()
         reader.shutdown(cancel_futures=True)
         encoders.shutdown(cancel_futures=True)
+
+
+def _settled(shard: str, future: Future[Outcome]) -> Result:
+    try:
+        return shard, future.result()
+    except Exception as error:
+        return shard, error
 
 
 def _published(

@@ -27,13 +27,13 @@ from embed_assets.orchestration.observer import Observer
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.orchestration.shard_asset import StageConfig, shard_asset
 from embed_assets.orchestration.shard_events import ShardEvents
-from embed_assets.orchestration.shard_loop import one_by_one, run_shards
+from embed_assets.orchestration.shard_loop import run_shards
 from embed_assets.orchestration.tuning_asset import tuning_asset
 from embed_assets.outcome import Outcome
 from embed_assets.quality.check_summary import CheckSummary, summarized
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS, Finding
 from embed_assets.settings import PipelineSettings
-from embed_assets.shard_stream import Result, embed_shards
+from embed_assets.shard_stream import Result, embed_shards, side_by_side
 from embed_assets.shard_vectors import BadVectors
 
 _SHARD_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k not in CORPUS_CHECKS}
@@ -76,7 +76,8 @@ def _stage_asset(
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.by_shard[stage])
         work = partial(_timed, run, pipeline=pipeline, force=config.force)
-        outcomes = run_shards(context, stage, partial(one_by_one, work), observer, events)
+        walk = partial(side_by_side, work, shard_bytes=settings.shard_bytes)
+        outcomes = run_shards(context, stage, walk, observer, events)
         yield from _results(pipeline, stage, outcomes, events)
 
     return stage_asset
@@ -149,8 +150,8 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.quality_metrics)
         measure = partial(stages.measure_shard, pipeline=pipeline, force=config.force)
-        work = partial(one_by_one, measure)
-        outcomes = run_shards(context, "quality_metrics", work, observer, events)
+        walk = partial(side_by_side, measure, shard_bytes=settings.shard_bytes)
+        outcomes = run_shards(context, "quality_metrics", walk, observer, events)
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         summaries = _checked(_SHARD_CHECKS, findings, observer)
         yield from _results(pipeline, "quality_metrics", outcomes, events, summaries)

@@ -1,6 +1,6 @@
 """Walk the shards of a run: each recorded as it is published, and one bad shard stops no other."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import dagster as dg
@@ -53,16 +53,6 @@ def run_shards(
     if failures:
         raise _failure(stage, failures)
     return outcomes
-
-
-def one_by_one(run_shard: Callable[[str], Outcome], shards: Iterable[str]) -> Generator[Result]:
-    """Each shard with what a stage made of it, or what stopped it."""
-    for shard in shards:
-        try:
-            result: Outcome | Exception = run_shard(shard)
-        except Exception as error:
-            result = error
-        yield shard, result
 
 
 def _log_failure(context: dg.AssetExecutionContext, shard: str, error: Exception) -> None:
