@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import polars as pl
 
 from embed_assets import probes, staleness
-from embed_assets.checksums import is_sound
 from embed_assets.digests import digest_of
-from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.quality.checks import Finding, blocking_findings
+from embed_assets.quality.checks import Finding
 from embed_assets.quality.drift import corpus_drift, model_drift
 from embed_assets.quality.report import Drift, Report, corpus_report
 from embed_assets.tables.delta_files import reading
+from embed_assets.tables.table import ShardState
+from embed_assets.vector_checks import check_standing_vectors
 
 # Rows of the whole report's sample: what the pictures and corpus metrics are made from. Beyond
 # some thousand points a map only gets darker.
@@ -50,13 +50,14 @@ def report_corpus(pipeline: OpenedPipeline) -> Report:
         tables.quality_metrics.uri,
         lambda: tables.quality_metrics.scan().select("shard", "metric", "value").collect(),
     )
+    chunks = tables.chunks.states()
     n_rows = max(_ROWS_PER_SHARD, _SAMPLED_ROWS // len(states))
     samples: list[pl.DataFrame] = []
     findings: list[Finding] = []
     least: pl.DataFrame | None = None
     is_whole = True
     for shard in sorted(states):
-        gathered = _gathered(pipeline, shard, n_rows)
+        gathered = _gathered(pipeline, shard, chunks.get(shard), n_rows)
         samples.append(gathered.sample)
         findings += gathered.findings
         is_whole &= gathered.is_current
@@ -84,17 +85,18 @@ def _drift(pipeline: OpenedPipeline, corpus_version: str, now: pl.DataFrame) -> 
     )
 
 
-def _gathered(pipeline: OpenedPipeline, shard: str, n_rows: int) -> _Gathered:
+def _gathered(
+    pipeline: OpenedPipeline, shard: str, chunks: ShardState | None, n_rows: int
+) -> _Gathered:
     tables = pipeline.tables
     rows = tables.embeddings.read(shard)
     tokens = tables.chunks.read(shard, ["chunk_id", "n_tokens"])
     sources = tables.raw_corpus.read(shard, ["doc_id", "source"])
     # Half-way through a change of model, old and new vectors have nothing to do with each other,
     # and half-way through a change of files chunks have no vectors yet: that shard is only waiting.
-    chunks = staleness.content_of(tables.chunks.states().get(shard))
-    version = staleness.embeddings_version(chunks, pipeline.fingerprint)
+    version = staleness.embeddings_version(staleness.content_of(chunks), pipeline.fingerprint)
     is_current = set(rows["input_version"].unique()) == {version}
-    findings = _findings(pipeline, shard, tokens, rows) if is_current else ()
+    findings = check_standing_vectors(shard, pipeline, tokens, rows) if is_current else ()
     vectors = rows.filter(pl.col("fingerprint") == pipeline.fingerprint).sort("chunk_id")
     sampled = vectors.gather_every(max(1, vectors.height // n_rows)).head(n_rows)
     sample = (
@@ -108,20 +110,6 @@ def _gathered(pipeline: OpenedPipeline, shard: str, n_rows: int) -> _Gathered:
         )
     )
     return _Gathered(sample, probes.least_hashes(vectors), findings, is_current)
-
-
-def _findings(
-    pipeline: OpenedPipeline, shard: str, chunks: pl.DataFrame, rows: pl.DataFrame
-) -> tuple[Finding, ...]:
-    return blocking_findings(
-        shard,
-        chunks,
-        rows,
-        dimension=pipeline.dimension,
-        fingerprint=pipeline.fingerprint,
-        unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
-        damaged=rows["chunk_id"].filter(~is_sound(rows)),
-    )
 
 
 def _top_folder(source: pl.Expr) -> pl.Expr:
