@@ -70,19 +70,16 @@ def report_corpus(pipeline: OpenedPipeline) -> Report:
             "materialise some shards first"
         )
     corpus_version = digest_of(sorted(state.content_version for state in states.values()))
-    drift = _drift(pipeline, corpus_version, least)
+    snapshot = tables.probes.read()
+    before = probes.earlier(snapshot, pipeline.fingerprint, corpus_version)
+    drift = Drift(
+        corpus_drift(before.same_model, least, probes.N_PROBES),
+        model_drift(before.other_fingerprint, before.other_model, least),
+    )
     if is_whole:
         # Half-way through a change of model the sample would be of half the corpus.
-        probes.keep(tables, pipeline.fingerprint, corpus_version, least)
+        probes.keep(tables, snapshot, pipeline.fingerprint, corpus_version, least)
     return corpus_report(metrics, sample, pipeline.settings, findings=findings, drift=drift)
-
-
-def _drift(pipeline: OpenedPipeline, corpus_version: str, now: pl.DataFrame) -> Drift:
-    before = probes.earlier(pipeline.tables, pipeline.fingerprint, corpus_version)
-    return Drift(
-        corpus_drift(before.same_model, now, probes.N_PROBES),
-        model_drift(before.other_fingerprint, before.other_model, now),
-    )
 
 
 def _gathered(
