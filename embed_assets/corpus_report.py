@@ -70,16 +70,25 @@ def report_corpus(pipeline: OpenedPipeline) -> Report:
             "materialise some shards first"
         )
     corpus_version = digest_of(sorted(state.content_version for state in states.values()))
-    snapshot = tables.probes.read()
-    before = probes.earlier(snapshot, pipeline.fingerprint, corpus_version)
-    drift = Drift(
-        corpus_drift(before.same_model, least, probes.N_PROBES),
-        model_drift(before.other_fingerprint, before.other_model, least),
-    )
-    if is_whole:
-        # Half-way through a change of model the sample would be of half the corpus.
-        probes.keep(tables, snapshot, pipeline.fingerprint, corpus_version, least)
+    # Half-way through a change of model the sample would be of half the corpus.
+    drift = _drift(pipeline, corpus_version, least, keep=is_whole)
     return corpus_report(metrics, sample, pipeline.settings, findings=findings, drift=drift)
+
+
+def _drift(
+    pipeline: OpenedPipeline, corpus_version: str, now: pl.DataFrame, *, keep: bool
+) -> Drift:
+    """The sample against what was kept of earlier states; `keep` keeps it for later ones."""
+    tables, fingerprint = pipeline.tables, pipeline.fingerprint
+    snapshot = tables.probes.read()
+    before = probes.earlier(snapshot, fingerprint, corpus_version)
+    drift = Drift(
+        corpus_drift(before.same_model, now, probes.N_PROBES),
+        model_drift(before.other_fingerprint, before.other_model, now),
+    )
+    if keep:
+        probes.keep(tables, snapshot, fingerprint, corpus_version, now)
+    return drift
 
 
 def _gathered(
