@@ -101,8 +101,8 @@ def first_stale_stage(
     raw, chunks = states["raw_corpus"], states["chunks"]
     embeddings, metrics = states["embeddings"], states["quality_metrics"]
     if ingest is not None and not is_ingested(ingest, raw, states["rejected"]):
-        new = raw is None and states["rejected"] is None
-        return Stale("raw_corpus", "new" if new else "its files or how they are read changed")
+        is_new = raw is None and states["rejected"] is None
+        return Stale("raw_corpus", NEW if is_new else "its files or how they are read changed")
     expected = {
         "chunks": (chunks, chunks_version(content_of(raw), chunking_version)),
         "embeddings": (embeddings, embeddings_version(content_of(chunks), fingerprint)),
