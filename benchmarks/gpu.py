@@ -163,7 +163,7 @@ def _ours(encoder: Encoder, tokens: TokenRows) -> tuple[float, float]:
     # The first run captures the graphs; a process that walks many shards does so once.
     _, stats = encode_all(encoder, tokens, budget)
     seconds = _best(lambda: encode_all(encoder, tokens, stats.max_tokens_per_batch))
-    return seconds, 1 - stats.n_tokens / stats.n_padded_tokens
+    return seconds, stats.padding_waste
 
 
 def _peer(folder: Path, options: argparse.Namespace, tokens: TokenRows) -> tuple[float, int]:

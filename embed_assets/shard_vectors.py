@@ -208,7 +208,7 @@ def _run_numbers(work: ShardVectors) -> dict[str, float]:
     }
     if stats.n_tokens:
         numbers["tokens_per_second"] = stats.n_tokens / stats.seconds
-        numbers["padding_waste"] = 1 - stats.n_tokens / stats.n_padded_tokens
+        numbers["padding_waste"] = stats.padding_waste
     return numbers
 
 
