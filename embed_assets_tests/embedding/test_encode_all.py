@@ -1,7 +1,6 @@
 """The loop around an encoder: row order, out of memory, and what a run cost."""
 
 import logging
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,30 +8,18 @@ import pytest
 from numpy.typing import NDArray
 
 from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all, encode_batches
-from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
+from embed_assets_tests.modelless_encoder import ModellessEncoder
 
 
 @dataclass
-class SmallDevice:
+class SmallDevice(ModellessEncoder):
     """An encoder whose device holds `room` padded tokens; a vector is (first id, n tokens)."""
 
     room: int
     tried: list[int] = field(default_factory=list)
-    dimension: int = 2
-    device: str = "cuda:0"
-    precision: str = "bf16"
-    max_tokens_per_batch: int = 64
-
-    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
-        return plan_batches(lengths, max_tokens_per_batch)
-
-    def encode(
-        self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
-        for batch in batches:
-            yield batch, self.run(tokens, batch)
 
     def run(self, tokens: TokenRows, batch: Batch) -> NDArray[np.float32]:
         lengths = tokens.lengths[batch.rows]
@@ -41,12 +28,6 @@ class SmallDevice:
             raise DeviceOutOfMemory("no room", batch)
         first = tokens.flat[tokens.offsets[batch.rows]]
         return np.stack([first, lengths], axis=1).astype(np.float32)
-
-    def token_ids(self, text: str) -> list[int]:
-        raise NotImplementedError
-
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        raise NotImplementedError
 
 
 def rows_of(lengths: list[int]) -> TokenRows:
@@ -106,7 +87,7 @@ def test_memory_that_runs_out_later_costs_no_finished_work() -> None:
 
 def test_a_text_that_fits_nowhere_says_how_long_it_is_and_what_to_do() -> None:
     with pytest.raises(InputError) as refusal:
-        encode_all(SmallDevice(room=9), rows_of(LENGTHS), 64)
+        encode_all(SmallDevice(9, device="cuda:0", precision="bf16"), rows_of(LENGTHS), 64)
     message = str(refusal.value)
     for part in ("10 tokens", "cuda:0", "bf16", "lower max_tokens"):
         assert part in message
