@@ -12,15 +12,12 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from benchmarks.gpu_device import empty_cache, idle_share, peak_memory, peak_tflops
 from benchmarks.gpu_models import (
     SHAPES,
     TINY,
@@ -32,6 +29,7 @@ from benchmarks.gpu_models import (
     text_lengths,
 )
 from benchmarks.gpu_results import Result, Row, line, table
+from benchmarks.plain_settings import PlainSettings
 from embed_assets.embedding.cuda_encoder import new_cuda_encoder
 from embed_assets.embedding.encoder import Encoder, encode_all
 from embed_assets.embedding.model import open_model
@@ -44,24 +42,6 @@ _PEER_BATCH_SIZES = (32, 128, 512, 2_048)
 # Share of the texts that the peer gets: for each batch size, and then with the best one.
 _PEER_SCAN, _PEER_SHARE = 1 / 32, 1 / 8
 _IDLE_SHARE_OF_TEXTS = 1 / 2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an encoder wants to know."""
-
-    model: str
-    device: str
-    max_tokens_per_batch: int | None
-    revision: str | None = None
-    document_prompt: str | None = None
-    query_prompt: str | None = None
-    normalize: bool = False
-    truncate_dim: int | None = None
-    max_tokens: int | None = None
-    overlap: int = 0
-    precision: str = "bf16"
-    backend: str = "auto"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         precision=options.precision,
         compiled=options.compile,
-        peak_tflops=_peak_tflops() if options.device == "cuda" else None,
+        peak_tflops=peak_tflops() if options.device == "cuda" else None,
         versions={
             name: version(name) for name in ("torch", "transformers", "sentence-transformers")
         },
@@ -119,27 +99,29 @@ def _measured(
     options: argparse.Namespace,
     result: Result,
 ) -> Row:
-    _empty_cache()
+    empty_cache()
     # Large models get fewer tokens, so that each takes about as long.
     scale = min(1.0, SHAPES["MiniLM-L6"].hidden / shape.hidden)
     lengths = text_lengths(length, int(options.tokens * scale), shape.max_tokens)
     tokens = made_up(lengths, shape.n_words)
-    settings = Settings(str(folder), options.device, options.budget, precision=options.precision)
+    settings = PlainSettings(
+        str(folder), options.device, options.budget, precision=options.precision
+    )
     model = open_model(settings)
     encoder = new_cuda_encoder(settings, options.precision, model, compiled=options.compile)
     seconds, waste = _ours(encoder, tokens)
     speed = len(tokens.flat) / seconds
-    idle = _idle_share(encoder, first_rows(tokens, _IDLE_SHARE_OF_TEXTS))
-    memory = _peak_memory()
+    idle = idle_share(encoder, first_rows(tokens, _IDLE_SHARE_OF_TEXTS))
+    memory = peak_memory()
     sample = first_rows(tokens, 64 / len(tokens))
     vectors, _ = encode_all(encoder, sample, encoder.max_tokens_per_batch)
     exact = new_cuda_encoder(settings, "fp32", model)
     expected, _ = encode_all(exact, sample, 8_192)
     kind = type(encoder).__name__
     del encoder, exact
-    _empty_cache()
+    empty_cache()
     peer_speed, peer_batch_size = _peer(folder, options, tokens)
-    _empty_cache()
+    empty_cache()
     peak = result.peak_tflops
     return Row(
         shape=name,
@@ -163,7 +145,7 @@ def _ours(encoder: Encoder, tokens: TokenRows) -> tuple[float, float]:
     # The first run captures the graphs; a process that walks many shards does so once.
     _, stats = encode_all(encoder, tokens, budget)
     seconds = _best(lambda: encode_all(encoder, tokens, stats.max_tokens_per_batch))
-    return seconds, 1 - stats.n_tokens / stats.n_padded_tokens
+    return seconds, stats.padding_waste
 
 
 def _peer(folder: Path, options: argparse.Namespace, tokens: TokenRows) -> tuple[float, int]:
@@ -200,78 +182,6 @@ def _best(work: Callable[[], object], repeats: int = _REPEATS) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
-
-
-def _peak_tflops(size: int = 8_192) -> float:
-    """What one large bf16 matrix product reaches on this chip."""
-    import torch
-
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device="cuda") for _ in range(2))
-    times = []
-    for _ in range(20):
-        start, end = (_timed_event() for _ in range(2))
-        start.record()
-        torch.mm(a, b)
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return float(2 * size**3 / min(times) / 1e12)
-
-
-def _timed_event() -> Any:  # noqa: ANN401
-    import torch
-
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
-def _idle_share(encoder: Encoder, tokens: TokenRows) -> float | None:
-    """Share of the wall time of a run in which no kernel ran. None without a GPU."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    if not encoder.device.startswith("cuda"):
-        return None
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        started = time.perf_counter()
-        encode_all(encoder, tokens, encoder.max_tokens_per_batch)
-        seconds = time.perf_counter() - started
-        torch.cuda.synchronize()
-    spans = [
-        (event.time_range.start, event.time_range.end)
-        for event in profiler.events() or ()
-        if event.device_type.name == "CUDA" and not event.name.startswith(("Memcpy", "Memset"))
-    ]
-    return max(0.0, 1 - covered(spans) / (seconds * 1e6))
-
-
-def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Length of the union of spans (start, end), which may overlap."""
-    total, reached = 0.0, -np.inf
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return float(total)
-
-
-def _peak_memory() -> int | None:
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    peak = torch.cuda.max_memory_reserved()
-    torch.cuda.reset_peak_memory_stats()
-    return peak
-
-
-def _empty_cache() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
 
 
 if __name__ == "__main__":

@@ -4,48 +4,19 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage or settings.
 """
 
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
 
 import click
 
 from embed_assets import __version__
-from embed_assets.errors import InputError, SettingsError
-from embed_assets.setting_options import (
-    chosen_settings,
-    declared_settings,
-    setting_options,
-    with_setting_options,
-)
+from embed_assets.command_group import Commands
+from embed_assets.setting_options import chosen_settings, setting_options, with_setting_options
 from embed_assets.settings import Device, PipelineSettings, Precision, choices, load_settings
+from embed_assets.tables_option import tables_option
 
 
-class _Commands(click.Group):
-    """Turns what a user can mend into one line on standard error."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command; InputError becomes a message and an exit code."""
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            if ctx.params.get("debug") or not _is_expected(error):
-                raise
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2 if isinstance(error, SettingsError) else 1)
-
-
-def _is_expected(error: Exception) -> bool:
-    """Whether it is the input's fault, or another run was quicker: no traceback then."""
-    if isinstance(error, InputError | click.ClickException | click.exceptions.Exit):
-        return isinstance(error, InputError)
-    from embed_assets.tables.table import Superseded
-
-    return isinstance(error, Superseded)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(debug: bool) -> None:
@@ -126,30 +97,9 @@ def tune(pipeline: str | None, seconds: float, **values: object) -> None:
     print_tuning(tuning, save_plots(plots, settings.tables_root, "batch_tuning"))
 
 
-def _tables_option(command: Callable[..., None]) -> Callable[..., None]:
-    """The root of the tables as `tables`: given, or that of a declared pipeline."""
-
-    @wraps(command)
-    def with_tables(*, tables: str | None, pipeline: str | None, **values: object) -> None:
-        if tables is not None and pipeline is not None:
-            raise SettingsError("--tables and --pipeline both say which tables; give one of them")
-        if tables is None and pipeline is None:
-            raise SettingsError(
-                "which tables? give --tables URI, or --pipeline NAME for a declared pipeline's"
-            )
-        root = _located(tables) if tables else declared_settings(pipeline).tables_root
-        command(tables=root, **values)
-
-    options = (
-        click.option("--tables", metavar="URI", help="Folder or URI of the tables."),
-        click.option("--pipeline", metavar="NAME", help="Or those of a declared pipeline."),
-    )
-    return options[0](options[1](with_tables))
-
-
 @main.command()
 @click.argument("query")
-@_tables_option
+@tables_option
 @click.option("-k", default=5, show_default=True, type=click.IntRange(min=1), help="How many.")
 @click.option(
     "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
@@ -165,7 +115,7 @@ def search(query: str, tables: str, k: int, device: Device) -> None:
 
 
 @main.command()
-@_tables_option
+@tables_option
 def status(tables: str) -> None:
     """Show shards, rows, bytes and fingerprints of the tables."""
     from embed_assets.standing_tables import open_standing_tables
@@ -175,7 +125,7 @@ def status(tables: str) -> None:
 
 
 @main.command()
-@_tables_option
+@tables_option
 @click.option("--repair", is_flag=True, help="Mend what can be mended; mark the rest stale.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per finding.")
 def doctor(tables: str, repair: bool, as_json: bool) -> None:
@@ -195,7 +145,7 @@ def doctor(tables: str, repair: bool, as_json: bool) -> None:
 
 
 @main.command()
-@_tables_option
+@tables_option
 @click.option(
     "--retention-days",
     default=PipelineSettings().retention_days,
@@ -297,7 +247,3 @@ def ui(port: int, read_only: bool) -> None:
     from embed_assets.orchestration.command import open_ui
 
     open_ui(port, read_only=read_only)
-
-
-def _located(tables: str) -> str:
-    return PipelineSettings(tables=tables).located(Path.cwd()).tables

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import polars as pl
 
 from embed_assets import probes, staleness
-from embed_assets.checksums import is_sound
 from embed_assets.digests import digest_of
-from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.quality.checks import Finding, blocking_findings
+from embed_assets.quality.checks import Finding
 from embed_assets.quality.drift import corpus_drift, model_drift
 from embed_assets.quality.report import Drift, Report, corpus_report
 from embed_assets.tables.delta_files import reading
+from embed_assets.tables.table import ShardState
+from embed_assets.vector_checks import check_standing_vectors
 
 # Rows of the whole report's sample: what the pictures and corpus metrics are made from. Beyond
 # some thousand points a map only gets darker.
@@ -50,13 +50,14 @@ def report_corpus(pipeline: OpenedPipeline) -> Report:
         tables.quality_metrics.uri,
         lambda: tables.quality_metrics.scan().select("shard", "metric", "value").collect(),
     )
+    chunks = tables.chunks.states()
     n_rows = max(_ROWS_PER_SHARD, _SAMPLED_ROWS // len(states))
     samples: list[pl.DataFrame] = []
     findings: list[Finding] = []
     least: pl.DataFrame | None = None
     is_whole = True
     for shard in sorted(states):
-        gathered = _gathered(pipeline, shard, n_rows)
+        gathered = _gathered(pipeline, shard, chunks.get(shard), n_rows)
         samples.append(gathered.sample)
         findings += gathered.findings
         is_whole &= gathered.is_current
@@ -69,32 +70,39 @@ def report_corpus(pipeline: OpenedPipeline) -> Report:
             "materialise some shards first"
         )
     corpus_version = digest_of(sorted(state.content_version for state in states.values()))
-    drift = _drift(pipeline, corpus_version, least)
-    if is_whole:
-        # Half-way through a change of model the sample would be of half the corpus.
-        probes.keep(tables, pipeline.fingerprint, corpus_version, least)
+    # Half-way through a change of model the sample would be of half the corpus.
+    drift = _drift(pipeline, corpus_version, least, keep=is_whole)
     return corpus_report(metrics, sample, pipeline.settings, findings=findings, drift=drift)
 
 
-def _drift(pipeline: OpenedPipeline, corpus_version: str, now: pl.DataFrame) -> Drift:
-    before = probes.earlier(pipeline.tables, pipeline.fingerprint, corpus_version)
-    return Drift(
+def _drift(
+    pipeline: OpenedPipeline, corpus_version: str, now: pl.DataFrame, *, keep: bool
+) -> Drift:
+    """The sample against what was kept of earlier states; `keep` keeps it for later ones."""
+    tables, fingerprint = pipeline.tables, pipeline.fingerprint
+    snapshot = tables.probes.read()
+    before = probes.earlier(snapshot, fingerprint, corpus_version)
+    drift = Drift(
         corpus_drift(before.same_model, now, probes.N_PROBES),
         model_drift(before.other_fingerprint, before.other_model, now),
     )
+    if keep:
+        probes.keep(tables, snapshot, fingerprint, corpus_version, now)
+    return drift
 
 
-def _gathered(pipeline: OpenedPipeline, shard: str, n_rows: int) -> _Gathered:
+def _gathered(
+    pipeline: OpenedPipeline, shard: str, chunks: ShardState | None, n_rows: int
+) -> _Gathered:
     tables = pipeline.tables
     rows = tables.embeddings.read(shard)
     tokens = tables.chunks.read(shard, ["chunk_id", "n_tokens"])
     sources = tables.raw_corpus.read(shard, ["doc_id", "source"])
     # Half-way through a change of model, old and new vectors have nothing to do with each other,
     # and half-way through a change of files chunks have no vectors yet: that shard is only waiting.
-    chunks = staleness.content_of(tables.chunks.states().get(shard))
-    version = staleness.embeddings_version(chunks, pipeline.fingerprint)
+    version = staleness.embeddings_version(staleness.content_of(chunks), pipeline.fingerprint)
     is_current = set(rows["input_version"].unique()) == {version}
-    findings = _findings(pipeline, shard, tokens, rows) if is_current else ()
+    findings = check_standing_vectors(shard, pipeline, tokens, rows) if is_current else ()
     vectors = rows.filter(pl.col("fingerprint") == pipeline.fingerprint).sort("chunk_id")
     sampled = vectors.gather_every(max(1, vectors.height // n_rows)).head(n_rows)
     sample = (
@@ -108,20 +116,6 @@ def _gathered(pipeline: OpenedPipeline, shard: str, n_rows: int) -> _Gathered:
         )
     )
     return _Gathered(sample, probes.least_hashes(vectors), findings, is_current)
-
-
-def _findings(
-    pipeline: OpenedPipeline, shard: str, chunks: pl.DataFrame, rows: pl.DataFrame
-) -> tuple[Finding, ...]:
-    return blocking_findings(
-        shard,
-        chunks,
-        rows,
-        dimension=pipeline.dimension,
-        fingerprint=pipeline.fingerprint,
-        unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
-        damaged=rows["chunk_id"].filter(~is_sound(rows)),
-    )
 
 
 def _top_folder(source: pl.Expr) -> pl.Expr:

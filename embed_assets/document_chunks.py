@@ -8,15 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import polars as pl
 
 from embed_assets.chunking.token_windows import Chunk, TokenWindows
+from embed_assets.frames import ChunkedDocument
 
 # Characters chunked in one call: enough for words to repeat, little enough that what is made
 # besides the chunks never stands in memory for a whole shard.
 _CHARS_PER_CALL = 2_000_000
 # A third of the work is Python, of which only one thread runs at a time: more threads only wait.
 _THREADS = min(3, os.cpu_count() or 1)
-
-#: (doc_id, source, text, chunks) of a document.
-ChunkedDocument = tuple[str, str, str, list[Chunk]]
 
 # (doc_id, source, text) of some documents.
 _Group = list[tuple[str, str, str]]

@@ -19,8 +19,8 @@ from embed_assets.sources.source import Document, Rejection
 # Chunks whose columns stand as Python objects at once: the rest are Arrow already.
 _CHUNKS_AT_ONCE = 4_096
 
-# (doc_id, source, text, chunks)
-_ChunkedDocument = tuple[str, str, str, Sequence[Chunk]]
+#: (doc_id, source, text, chunks) of a document.
+ChunkedDocument = tuple[str, str, str, Sequence[Chunk]]
 
 
 def rejected_frame(shard: str, rejections: Sequence[Rejection], input_version: str) -> pl.DataFrame:
@@ -51,18 +51,18 @@ def raw_corpus_frame(shard: str, documents: Sequence[Document], input_version: s
 
 def chunks_frame(
     shard: str,
-    documents: Iterable[_ChunkedDocument],
+    documents: Iterable[ChunkedDocument],
     input_version: str,
 ) -> pl.DataFrame:
-    """Rows of `chunks` from (doc_id, source, text, chunks) of each document."""
+    """Rows of `chunks`."""
     parts = [_chunk_rows(part) for part in _parts(documents)]
     rows = pl.concat(parts) if parts else _chunk_rows([])
     return _frame("chunks", shard, {name: rows[name] for name in rows.columns}, input_version)
 
 
-def _parts(documents: Iterable[_ChunkedDocument]) -> Iterator[list[_ChunkedDocument]]:
+def _parts(documents: Iterable[ChunkedDocument]) -> Iterator[list[ChunkedDocument]]:
     """The documents in groups of about _CHUNKS_AT_ONCE chunks."""
-    part: list[_ChunkedDocument] = []
+    part: list[ChunkedDocument] = []
     n_chunks = 0
     for document in documents:
         part.append(document)
@@ -74,7 +74,7 @@ def _parts(documents: Iterable[_ChunkedDocument]) -> Iterator[list[_ChunkedDocum
         yield part
 
 
-def _chunk_rows(documents: Sequence[_ChunkedDocument]) -> pl.DataFrame:
+def _chunk_rows(documents: Sequence[ChunkedDocument]) -> pl.DataFrame:
     """The columns that chunks bring."""
     counts = [len(chunks) for _, _, _, chunks in documents]
     of_document = np.repeat(np.arange(len(documents)), counts)

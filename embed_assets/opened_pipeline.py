@@ -21,18 +21,10 @@ from embed_assets.embedding.tokenizer import load_tokenizer
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.fence import RunFence
 from embed_assets.fingerprints import Configuration
-from embed_assets.manifest import (
-    CorpusLook,
-    grouped_by_shard,
-    pieces_by_shard,
-    read_manifest,
-)
+from embed_assets.manifest import CorpusLook, grouped_by_shard, pieces_by_shard, read_manifest
 from embed_assets.setting_changes import SettingChanges, reading_version
 from embed_assets.settings import PipelineSettings
-from embed_assets.shards import (
-    Piece,
-    shard_version,
-)
+from embed_assets.shards import Piece, shard_version
 from embed_assets.sources.open_source import open_source
 from embed_assets.sources.shard_reading import read_pieces
 from embed_assets.sources.source import Document, Rejection, Source
@@ -182,16 +174,12 @@ class OpenedPipeline:
     def stale_shards(self) -> dict[str, Stale]:
         """Every shard that has work to do, sorted, and why."""
         states = {name: table.states() for name, table in self.tables.by_shard.items()}
-        is_reader = not self.tables.shares_documents
         stale = {}
-        for shard in sorted(self.pieces):
+        for shard, pieces in sorted(self.pieces.items()):
+            version = None if self.tables.shares_documents else shard_version(pieces)
             standing: dict[str, ShardState | None] = {n: s.get(shard) for n, s in states.items()}
-            ingest = self.ingest_version(shard) if is_reader else None
-            found = staleness.first_stale_stage(
-                ingest, self.chunking_version, self.fingerprint, standing
-            )
+            found = staleness.first_stale_stage(version, self.configuration, standing)
             if found is not None:
-                version = shard_version(self.pieces[shard]) if is_reader else None
                 stale[shard] = self._changes.explained(found, version, standing)
         return stale
 

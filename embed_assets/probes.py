@@ -12,7 +12,7 @@ import polars as pl
 
 from embed_assets.checksums import is_sound, with_checksums
 from embed_assets.rows import PROBES
-from embed_assets.tables.table import Superseded, Tables
+from embed_assets.tables.table import Snapshot, Superseded, Tables
 
 #: Texts in a sample: neighbourhoods of 10 are then of 1% of the texts, and it takes 1.5 MB.
 N_PROBES = 1000
@@ -36,9 +36,11 @@ def least_hashes(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(_VECTOR).unique("text_hash", keep="first").sort("text_hash").head(N_PROBES)
 
 
-def earlier(tables: Tables, fingerprint: str, corpus_version: str) -> Earlier:
-    """What was kept of other states of the corpus, and under the fingerprint before this one."""
-    kept = _kept(tables)
+def earlier(snapshot: Snapshot, fingerprint: str, corpus_version: str) -> Earlier:
+    """What a snapshot of `probes` holds of other states of the corpus, and under the fingerprint
+    before this one.
+    """
+    kept = _sound(snapshot)
     mine = pl.col("fingerprint") == fingerprint
     same = _latest(kept.filter(mine & (pl.col("corpus_version") != corpus_version)))
     other = _latest(kept.filter(~mine))
@@ -46,10 +48,18 @@ def earlier(tables: Tables, fingerprint: str, corpus_version: str) -> Earlier:
     return Earlier(same.select(_VECTOR), other.select(_VECTOR), name)
 
 
-def keep(tables: Tables, fingerprint: str, corpus_version: str, probes: pl.DataFrame) -> None:
-    """Keep a sample and the ones that `earlier` gives; nothing is written if it stands already."""
-    snapshot = tables.probes.read()
-    kept = _kept(tables)
+def keep(
+    tables: Tables,
+    snapshot: Snapshot,
+    fingerprint: str,
+    corpus_version: str,
+    probes: pl.DataFrame,
+) -> None:
+    """Keep a sample and the ones that `earlier` gives of the same snapshot.
+
+    Nothing is written if the sample stands already, or if the table is no longer at `snapshot`.
+    """
+    kept = _sound(snapshot)
     mine = pl.col("fingerprint") == fingerprint
     this = mine & (pl.col("corpus_version") == corpus_version)
     if probes.is_empty() or kept.filter(this).height == probes.height:
@@ -64,14 +74,13 @@ def keep(tables: Tables, fingerprint: str, corpus_version: str, probes: pl.DataF
     try:
         tables.probes.replace(frame, snapshot, snapshot.counter + 1)
     except Superseded:
-        # Another report kept its sample in this moment, of what stood at this moment.
+        # Another report kept its sample meanwhile, of what stood then.
         return
 
 
-def _kept(tables: Tables) -> pl.DataFrame:
+def _sound(snapshot: Snapshot) -> pl.DataFrame:
     """All samples. A damaged row is one text fewer to compare: no reason for having no report."""
-    frame = tables.probes.read().frame
-    return frame.filter(is_sound(frame))
+    return snapshot.frame.filter(is_sound(snapshot.frame))
 
 
 def _latest(samples: pl.DataFrame) -> pl.DataFrame:

@@ -86,14 +86,7 @@ def _n_standing(
     states: Mapping[str, ShardState | None],
 ) -> int:
     """How many stages of a shard are up to date under a configuration."""
-    ingest = (
-        None
-        if shard_version is None
-        else staleness.ingest_version(shard_version, configuration.reading_version)
-    )
-    stale = staleness.first_stale_stage(
-        ingest, configuration.chunking_version, configuration.fingerprint, states
-    )
+    stale = staleness.first_stale_stage(shard_version, configuration, states)
     return len(STAGES) if stale is None else STAGES.index(stale.stage)
 
 

@@ -1,11 +1,8 @@
-"""The settings of one pipeline: one frozen object, every default described. The only reader of
-the environment.
+"""The settings of one pipeline: one frozen object, every default described.
 
 The same fields are the keys of a `defs.yaml` and, with dashes, the flags of `embed-assets run`.
 """
 
-import os
-import re
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -22,12 +19,12 @@ from pydantic import (
 
 from embed_assets.bundled import BUNDLED_CORPUS, BUNDLED_MODEL
 from embed_assets.errors import SettingsError
+from embed_assets.locations import absolute_location
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "torch"]
 Automation = Literal["files", "stale"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
-
 
 #: What a pipeline may be called: its name is part of asset keys and of the names of jobs.
 NAME_PATTERN = r"^[A-Za-z0-9_]{1,64}$"
@@ -46,8 +43,6 @@ READING_SETTINGS = (
 DOCUMENT_SETTINGS = ("corpus", "include", "exclude", "shard_bytes", *READING_SETTINGS)
 
 _SIZE = TypeAdapter(ByteSize)
-_POSTGRES = "postgresql+psycopg2://"
-_URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class PipelineSettings(BaseModel):
@@ -294,23 +289,14 @@ class PipelineSettings(BaseModel):
 
     def located(self, base: Path) -> Self:
         """The same settings with relative corpus, model and tables paths resolved at `base`."""
-        update = {"tables": _absolute(self.tables_root, base)}
+        update = {"tables": absolute_location(self.tables_root, base)}
         if self.documents_of is None:
-            update["corpus"] = _absolute(self.corpus, base)
+            update["corpus"] = absolute_location(self.corpus, base)
         if self.documents_tables is not None:
-            update["documents_tables"] = _absolute(self.documents_tables, base)
+            update["documents_tables"] = absolute_location(self.documents_tables, base)
         if self.model.startswith((".", "~", "/")) or (base / self.model).is_dir():
-            update["model"] = _absolute(self.model, base)
+            update["model"] = absolute_location(self.model, base)
         return self.model_copy(update=update)
-
-
-def _absolute(location: str, base: Path) -> str:
-    if _URI.match(location):
-        return location
-    try:
-        return os.path.normpath(base / Path(location).expanduser())
-    except RuntimeError as error:
-        raise SettingsError(f"there is no home folder for {location!r}; give its path") from error
 
 
 def load_settings(
@@ -340,24 +326,3 @@ def _explain(item: dict[str, Any]) -> str:
 def choices(annotation: object) -> tuple[str, ...]:
     """The words that a Literal setting accepts."""
     return tuple(str(word) for word in get_args(annotation))
-
-
-def dagster_home() -> Path | None:
-    """DAGSTER_HOME from the environment, or None where it is not set."""
-    value = os.environ.get("DAGSTER_HOME")
-    return Path(value).expanduser() if value else None
-
-
-def uses_postgres() -> bool:
-    """Whether Dagster's state is to be kept in the database that DAGSTER_POSTGRES_URL names.
-
-    Raises SettingsError where the URL names another driver than the one that Dagster brings.
-    """
-    url = os.environ.get("DAGSTER_POSTGRES_URL", "")
-    if url and not url.startswith(_POSTGRES):
-        # Not the URL itself: it holds a password.
-        raise SettingsError(
-            f"DAGSTER_POSTGRES_URL starts with {url.split('://')[0][:20]!r}; write "
-            f"{_POSTGRES}USER:PASSWORD@HOST:5432/DATABASE"
-        )
-    return bool(url)

@@ -17,30 +17,19 @@ from embed_assets.checksums import is_sound
 from embed_assets.cost import cost_numbers
 from embed_assets.embedding.device_use import watched
 from embed_assets.embedding.encoder import Encoder, EncodeStats, encode_batches
-from embed_assets.embedding.model import vectors_are_unit
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
 from embed_assets.freed_memory import give_back_freed_memory
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
-from embed_assets.quality.checks import Finding, blocking_findings
 from embed_assets.tables.table import CheckpointKey, ShardState, content_version, sound_rows
+from embed_assets.vector_checks import check_new_vectors, check_standing_vectors
 
 # Chunks per shard whose stored ids are compared with the loaded model's own preprocessing.
 _PROVED_CHUNKS = 4
 
 #: Gets a shard and the number of its tokens that the device has done, batch by batch.
 OnTokens = Callable[[str, int], None]
-
-
-class BadVectors(InputError):
-    """Vectors that a blocking check refused before they were published; `findings` are of all
-    checks.
-    """
-
-    def __init__(self, message: str, findings: tuple[Finding, ...]) -> None:
-        super().__init__(message)
-        self.findings = findings
 
 
 @dataclass
@@ -72,8 +61,7 @@ def read_vectors(shard: str, pipeline: OpenedPipeline, *, force: bool) -> ShardV
     if staleness.is_done(standing, version) and not force:
         chunks = tables.chunks.read(shard, ["chunk_id", "n_tokens"])
         rows = tables.embeddings.read(shard)
-        damaged = rows["chunk_id"].filter(~is_sound(rows))
-        findings = _findings(shard, pipeline, chunks, rows, damaged)
+        findings = check_standing_vectors(shard, pipeline, chunks, rows)
         return Outcome(shard, "embeddings", False, rows.height, _sizes(chunks), findings)
 
     chunks = sound_rows(tables, tables.chunks, shard)
@@ -141,8 +129,7 @@ def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool
         work.provenance | numbers,
         staleness.embeddings_version(content_version(work.chunks), pipeline.fingerprint) or "",
     )
-    findings = _findings(work.shard, pipeline, work.chunks, rows)
-    _refuse_bad_vectors(findings)
+    findings = check_new_vectors(work.shard, pipeline, work.chunks, rows)
     pipeline.model.verify_unchanged()
     tables = pipeline.tables
     tables.embeddings.publish(
@@ -221,38 +208,10 @@ def _run_numbers(work: ShardVectors) -> dict[str, float]:
     }
     if stats.n_tokens:
         numbers["tokens_per_second"] = stats.n_tokens / stats.seconds
-        numbers["padding_waste"] = 1 - stats.n_tokens / stats.n_padded_tokens
+        numbers["padding_waste"] = stats.padding_waste
     return numbers
 
 
 def _sizes(chunks: pl.DataFrame) -> dict[str, float]:
     """What is true of a shard whether it was embedded just now or long ago."""
     return {"chunks": float(chunks.height), "tokens": float(chunks["n_tokens"].sum())}
-
-
-def _findings(
-    shard: str,
-    pipeline: OpenedPipeline,
-    chunks: pl.DataFrame,
-    rows: pl.DataFrame,
-    damaged: pl.Series | None = None,
-) -> tuple[Finding, ...]:
-    return blocking_findings(
-        shard,
-        chunks,
-        rows,
-        dimension=pipeline.dimension,
-        fingerprint=pipeline.fingerprint,
-        unit_length=vectors_are_unit(pipeline.settings, pipeline.model),
-        damaged=damaged,
-    )
-
-
-def _refuse_bad_vectors(findings: tuple[Finding, ...]) -> None:
-    for finding in findings:
-        if not finding.passed:
-            raise BadVectors(
-                f"shard {finding.shard}: {finding.check}: {finding.detail} "
-                f"({', '.join(finding.chunk_ids)}); nothing was published, its old vectors stand",
-                findings,
-            )

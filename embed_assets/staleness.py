@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embed_assets.digests import digest
+from embed_assets.fingerprints import Configuration
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.table import ShardState
 
@@ -89,23 +90,26 @@ def own_stages(settings: PipelineSettings) -> tuple[str, ...]:
 
 
 def first_stale_stage(
-    ingest: str | None,
-    chunking_version: str,
-    fingerprint: str,
+    shard_version: str | None,
+    configuration: Configuration,
     states: Mapping[str, ShardState | None],
 ) -> Stale | None:
     """Where a shard's work has to begin; None where everything stands. `states` is by table.
 
-    `ingest` is None where the documents are another pipeline's, who keeps them up to date.
+    `shard_version` is of its pieces; None where the documents are another pipeline's, who keeps
+    them up to date.
     """
-    raw, chunks = states["raw_corpus"], states["chunks"]
+    raw, rejected, chunks = states["raw_corpus"], states["rejected"], states["chunks"]
     embeddings, metrics = states["embeddings"], states["quality_metrics"]
-    if ingest is not None and not is_ingested(ingest, raw, states["rejected"]):
-        new = raw is None and states["rejected"] is None
-        return Stale("raw_corpus", "new" if new else "its files or how they are read changed")
+    if shard_version is not None:
+        ingest = ingest_version(shard_version, configuration.reading_version)
+        if not is_ingested(ingest, raw, rejected):
+            is_new = raw is None and rejected is None
+            return Stale("raw_corpus", NEW if is_new else "its files or how they are read changed")
+    of_raw, of_chunks = content_of(raw), content_of(chunks)
     expected = {
-        "chunks": (chunks, chunks_version(content_of(raw), chunking_version)),
-        "embeddings": (embeddings, embeddings_version(content_of(chunks), fingerprint)),
+        "chunks": (chunks, chunks_version(of_raw, configuration.chunking_version)),
+        "embeddings": (embeddings, embeddings_version(of_chunks, configuration.fingerprint)),
         "quality_metrics": (metrics, metrics_version(embeddings)),
     }
     reasons = {

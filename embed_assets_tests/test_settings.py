@@ -10,7 +10,6 @@ from embed_assets.errors import SettingsError
 from embed_assets.settings import (
     PipelineSettings,
     choices,
-    dagster_home,
     load_settings,
 )
 
@@ -133,10 +132,3 @@ def test_an_unknown_home_is_a_settings_error() -> None:
 def test_choices_are_the_words_of_a_setting() -> None:
     annotation = PipelineSettings.model_fields["device"].annotation
     assert choices(annotation) == ("auto", "cpu", "cuda")
-
-
-def test_dagster_home_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "/srv/dagster")
-    assert dagster_home() == Path("/srv/dagster")
-    monkeypatch.delenv("DAGSTER_HOME")
-    assert dagster_home() is None

@@ -6,10 +6,13 @@ from typing import Final
 import pytest
 
 from embed_assets import staleness
+from embed_assets.fingerprints import Configuration
 from embed_assets.staleness import STAGES, Stale, first_stale_stage
 from embed_assets.tables.table import ShardState
 
-INGEST, CHUNKING, FINGERPRINT = "ingest-1", "chunking-1", "fingerprint-1"
+SHARD, READING, CHUNKING, FINGERPRINT = "shard-1", "reading-1", "chunking-1", "fingerprint-1"
+CONFIGURATION: Final = Configuration(READING, CHUNKING, FINGERPRINT)
+INGEST: Final = staleness.ingest_version(SHARD, READING)
 
 
 def state(input_version: str | None, content_version: str) -> ShardState:
@@ -98,30 +101,34 @@ CASES: dict[str, tuple[dict[str, ShardState | None], tuple[str, str] | None]] = 
 @pytest.mark.parametrize("case", CASES)
 def test_work_begins_at_the_first_stage_whose_input_changed(case: str) -> None:
     states, expected = CASES[case]
-    found = first_stale_stage(INGEST, CHUNKING, FINGERPRINT, states)
+    found = first_stale_stage(SHARD, CONFIGURATION, states)
     assert found == (None if expected is None else Stale(*expected))
 
 
 @pytest.mark.parametrize(
-    ("ingest", "chunking", "fingerprint", "stage"),
+    ("configuration", "stage"),
     [
-        ("ingest-2", CHUNKING, FINGERPRINT, "raw_corpus"),
-        (INGEST, "chunking-2", FINGERPRINT, "chunks"),
-        (INGEST, CHUNKING, "fingerprint-2", "embeddings"),
-        ("ingest-2", "chunking-2", "fingerprint-2", "raw_corpus"),
+        (Configuration("reading-2", CHUNKING, FINGERPRINT), "raw_corpus"),
+        (Configuration(READING, "chunking-2", FINGERPRINT), "chunks"),
+        (Configuration(READING, CHUNKING, "fingerprint-2"), "embeddings"),
+        (Configuration("reading-2", "chunking-2", "fingerprint-2"), "raw_corpus"),
     ],
 )
 def test_new_settings_begin_where_they_first_matter(
-    ingest: str, chunking: str, fingerprint: str, stage: str
+    configuration: Configuration, stage: str
 ) -> None:
-    found = first_stale_stage(ingest, chunking, fingerprint, DONE)
+    found = first_stale_stage(SHARD, configuration, DONE)
     assert found is not None
     assert found.stage == stage
 
 
 def test_a_shard_of_nothing_but_rejections_is_new_when_its_files_change() -> None:
-    found = first_stale_stage("ingest-2", CHUNKING, FINGERPRINT, ALL_REJECTED)
+    found = first_stale_stage("shard-2", CONFIGURATION, ALL_REJECTED)
     assert found == Stale("raw_corpus", "its files or how they are read changed")
+
+
+def test_documents_of_another_pipeline_are_never_read_again() -> None:
+    assert first_stale_stage(None, CONFIGURATION, from_older_input("raw_corpus")) is None
 
 
 def test_no_two_stages_share_a_version() -> None:

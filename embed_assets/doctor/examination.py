@@ -120,15 +120,9 @@ class _Examination:
         latest = recorded[0].configuration
         for shard, pieces in sorted(manifest.items()):
             # Another pipeline's documents are looked at where they are.
-            ingest = (
-                None
-                if self._tables.shares_documents
-                else staleness.ingest_version(shard_version(pieces), latest.reading_version)
-            )
+            version = None if self._tables.shares_documents else shard_version(pieces)
             standing: Mapping[str, ShardState | None] = {n: s.get(shard) for n, s in states.items()}
-            stale = staleness.first_stale_stage(
-                ingest, latest.chunking_version, latest.fingerprint, standing
-            )
+            stale = staleness.first_stale_stage(version, latest, standing)
             if stale is not None:
                 yield Finding(Kind.STALE, stale.stage, shard, stale.reason)
         yield from self._unknown_fingerprints({r.configuration.fingerprint for r in recorded})

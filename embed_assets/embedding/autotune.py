@@ -90,7 +90,7 @@ def tune(encoder: Encoder, tokens: TokenRows, seconds: float) -> Tuning:
         trial = Trial(
             budget,
             stats.n_tokens / stats.seconds,
-            1 - stats.n_tokens / stats.n_padded_tokens,
+            stats.padding_waste,
             memory.peak(),
         )
         found[budget] = max(found.get(budget, trial), trial, key=lambda t: t.tokens_per_second)
@@ -162,10 +162,7 @@ def _rows_for(encoder: Encoder, tokens: TokenRows, seconds: float) -> NDArray[np
 
 
 def _run(encoder: Encoder, tokens: TokenRows, rows: NDArray[np.int64], budget: int) -> EncodeStats:
-    lengths = tokens.lengths[rows]
-    flat = np.concatenate([tokens.flat[tokens.offsets[r] : tokens.offsets[r + 1]] for r in rows])
-    chosen = TokenRows(flat, np.concatenate(([0], np.cumsum(lengths))))
-    return encode_batches(encoder, chosen, budget, lambda rows, vectors: None)
+    return encode_batches(encoder, tokens.gather(rows), budget, lambda rows, vectors: None)
 
 
 class _DeviceMemory:

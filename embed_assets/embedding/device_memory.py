@@ -1,8 +1,9 @@
-"""How a full device shows itself."""
+"""A device's memory: how an error says that it is full, and giving back what torch keeps of it."""
 
 # The CPU's allocators, those of torch and of OpenVINO, and cuBLAS have no exception class.
 _SIGNS = (
-    "can't allocate memory",
+    "allocate memory",
+    "Failed to allocate",
     "not enough memory",
     "bad_alloc",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -16,7 +17,7 @@ def out_of_memory_reason(error: RuntimeError) -> str | None:
     is_full = isinstance(error, torch.OutOfMemoryError) or any(
         sign in str(error) for sign in _SIGNS
     )
-    return str(error).partition("\n")[0] if is_full else None
+    return str(error).strip().partition("\n")[0] if is_full else None
 
 
 def release_cached_memory() -> None:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -85,10 +85,14 @@ class EncodeStats:
 
     n_tokens: int = 0
     n_padded_tokens: int = 0
-    n_batches: int = 0
     n_halvings: int = 0
     seconds: float = 0.0
-    max_tokens_per_batch: int = field(default=0)
+    max_tokens_per_batch: int = 0
+
+    @property
+    def padding_waste(self) -> float:
+        """Share of the computed tokens that are padding; 0 where nothing was computed."""
+        return 1 - self.n_tokens / self.n_padded_tokens if self.n_padded_tokens else 0.0
 
 
 def encode_all(
@@ -128,7 +132,6 @@ def encode_batches(
                     is_done[batch.rows] = True
                     stats.n_tokens += int(lengths[batch.rows].sum())
                     stats.n_padded_tokens += batch.n_padded_tokens
-                    stats.n_batches += 1
         except DeviceOutOfMemory as error:
             _halve_budget(stats, error, lengths, encoder)
     stats.seconds = time.perf_counter() - started

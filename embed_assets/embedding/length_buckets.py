@@ -40,9 +40,3 @@ def plan_batches(
         batches.append(Batch(rows, len(rows) * width))
         position += len(rows)
     return batches
-
-
-def padding_waste(batches: Sequence[Batch], n_tokens: int) -> float:
-    """Share of the computed tokens that are padding: 0 is none. 0 for no batches."""
-    computed = sum(batch.n_padded_tokens for batch in batches)
-    return 1 - n_tokens / computed if computed else 0.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_assets.embedding.device_memory import out_of_memory_reason
 from embed_assets.embedding.encoder import DeviceOutOfMemory
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.length_buckets import Batch, plan_batches
@@ -106,9 +107,10 @@ class OpenVinoEncoder:
         try:
             request.wait()
         except RuntimeError as error:
-            if "bad_alloc" in str(error) or "allocate" in str(error):
-                raise DeviceOutOfMemory(str(error).strip().partition("\n")[0], batch) from None
-            raise
+            reason = out_of_memory_reason(error)
+            if reason is None:
+                raise
+            raise DeviceOutOfMemory(reason, batch) from None
         # A copy: the request's next batch is written over it.
         vectors = request.get_output_tensor(0).data[:, : self.dimension].astype(np.float32)
         return _normalized(vectors) if self._normalize else vectors

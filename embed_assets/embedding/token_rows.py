@@ -48,6 +48,14 @@ class TokenRows:
         """Tokens per row, (n_rows,)."""
         return np.diff(self.offsets)
 
+    def gather(self, rows: NDArray[np.int64]) -> "TokenRows":
+        """Some rows (n,), in this order and as often as they stand there."""
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        source = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return TokenRows(self.flat[source], offsets)
+
     def padded(
         self, rows: NDArray[np.int64], pad_id: int, *, left: bool = False
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

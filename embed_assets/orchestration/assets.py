@@ -34,7 +34,7 @@ from embed_assets.quality.check_summary import CheckSummary, summarized
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS, Finding
 from embed_assets.settings import PipelineSettings
 from embed_assets.shard_stream import Result, embed_shards, side_by_side
-from embed_assets.shard_vectors import BadVectors
+from embed_assets.vector_checks import BadVectors
 
 _SHARD_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k not in CORPUS_CHECKS}
 

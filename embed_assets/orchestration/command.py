@@ -12,6 +12,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.build import build_pipeline
+from embed_assets.orchestration.environment import dagster_home
 from embed_assets.orchestration.partitions import (
     contiguous_runs,
     range_tags,
@@ -32,7 +33,7 @@ from embed_assets.run_summary import (
     print_summary,
     print_unread,
 )
-from embed_assets.settings import PipelineSettings, dagster_home
+from embed_assets.settings import PipelineSettings
 from embed_assets.staleness import STAGES, own_stages
 from embed_assets.terminal import quiet_libraries
 

@@ -15,7 +15,8 @@ from filelock import FileLock
 import embed_assets.defs
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.orchestration.component import declared_in
-from embed_assets.settings import PipelineSettings, dagster_home, uses_postgres
+from embed_assets.orchestration.environment import dagster_home, uses_postgres
+from embed_assets.settings import PipelineSettings
 
 # Of a project that has none. Dagster would complain of its absence, and tell its makers of use.
 _CONFIG = "telemetry:\n  enabled: false\n"

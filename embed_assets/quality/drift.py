@@ -5,6 +5,7 @@ Vectors of two models have no common axes, so they are compared by what each say
 are alike. Each model's vectors (n, d) of the same n texts; d may differ.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,10 +105,9 @@ def rank_correlation(before: NDArray[np.float64], after: NDArray[np.float64]) ->
     1 if both put all pairs in the same order of likeness: representational similarity analysis,
     Kriegeskorte et al. 2008, doi 10.3389/neuro.06.004.2008.
     """
-    ranks = [pl.Series(cosines).rank().to_numpy() for cosines in (before, after)]
-    if any(float(np.ptp(rank)) == 0.0 for rank in ranks):
-        return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    pairs = pl.DataFrame({"before": before, "after": after})
+    correlation: float = pairs.select(pl.corr("before", "after", method="spearman")).item()
+    return 0.0 if math.isnan(correlation) else correlation
 
 
 def corpus_drift(before: pl.DataFrame, now: pl.DataFrame, size: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu
+from benchmarks.gpu_device import covered
 from benchmarks.gpu_models import SHAPES, TINY, as_texts, made_up, save_model, text_lengths
 from embed_assets_tests.tiny_models import sentence_transformer
 
@@ -81,8 +82,8 @@ def test_work_per_token_is_that_of_the_published_shapes() -> None:
 
 
 def test_kernels_side_by_side_count_once() -> None:
-    assert gpu.covered([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.7)]) == 4.0
-    assert gpu.covered([]) == 0.0
+    assert covered([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.7)]) == 4.0
+    assert covered([]) == 0.0
 
 
 @pytest.mark.usefixtures("cuda")

@@ -47,14 +47,20 @@ def assert_all_stand(deployment: Deployment, shards: list[str]) -> None:
     until(lambda: not deployment.graphql.claimed_slots(), "no run holds the device")
 
 
+def held_backfill(deployment: Deployment, shards: list[str]) -> str:
+    """A backfill whose first run waits in the middle of its vectors."""
+    deployment.hold_next_run_at("embeddings", nth=2)
+    backfill = deployment.graphql.launch_backfill(shards)
+    deployment.held_run()
+    return backfill
+
+
 def test_cancelling_a_backfill_leaves_nothing_half_done_and_frees_the_device(
     deployment: Deployment,
 ) -> None:
     graphql = deployment.graphql
     shards = graphql.partitions("notes")
-    deployment.hold_next_run_at("embeddings", nth=2)
-    backfill = graphql.launch_backfill(shards)
-    deployment.held_run()
+    backfill = held_backfill(deployment, shards)
     graphql.cancel_backfill(backfill)
     assert graphql.wait_for_backfill(backfill) == "CANCELED"
     assert_readable(deployment.settings.tables)
@@ -86,28 +92,18 @@ def test_a_run_that_is_terminated_frees_the_device_and_is_not_tried_again(
     assert_all_stand(deployment, shards)
 
 
-def test_a_daemon_that_is_killed_goes_on_with_the_backfill(deployment: Deployment) -> None:
-    graphql = deployment.graphql
-    shards = graphql.partitions("notes")
-    deployment.hold_next_run_at("embeddings", nth=2)
-    backfill = graphql.launch_backfill(shards)
-    deployment.held_run()
-    deployment.kill("daemon")
+@pytest.mark.parametrize(
+    "killed", [("daemon",), ("code", "web", "daemon")], ids=["the daemon", "the machine"]
+)
+def test_what_is_killed_goes_on_with_the_backfill(
+    deployment: Deployment, killed: tuple[str, ...]
+) -> None:
+    shards = deployment.graphql.partitions("notes")
+    backfill = held_backfill(deployment, shards)
+    deployment.kill(*killed)
     deployment.go_on()
     deployment.start()
-    assert graphql.wait_for_backfill(backfill) == "COMPLETED_SUCCESS"
-    assert_all_stand(deployment, shards)
-
-
-def test_a_machine_that_goes_down_goes_on_with_the_backfill(deployment: Deployment) -> None:
-    graphql = deployment.graphql
-    shards = graphql.partitions("notes")
-    deployment.hold_next_run_at("embeddings", nth=2)
-    backfill = graphql.launch_backfill(shards)
-    deployment.held_run()
-    deployment.kill()
-    deployment.start()
-    assert graphql.wait_for_backfill(backfill) == "COMPLETED_SUCCESS"
+    assert deployment.graphql.wait_for_backfill(backfill) == "COMPLETED_SUCCESS"
     assert_all_stand(deployment, shards)
 
 

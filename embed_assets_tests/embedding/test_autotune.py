@@ -1,6 +1,5 @@
 """Tuning on an imaginary device, whose clock and memory are arithmetic."""
 
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -19,15 +18,14 @@ from embed_assets.embedding.autotune import (
     tune,
 )
 from embed_assets.embedding.encoder import DeviceOutOfMemory
-from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
-
-Vectors = NDArray[np.float32]
+from embed_assets_tests.modelless_encoder import ModellessEncoder, Vectors
 
 
 @dataclass
-class Imaginary:
+class Imaginary(ModellessEncoder):
     """A batch costs `overhead` tokens' time, and beyond `cache` tokens each token costs double."""
 
     cache: int
@@ -35,30 +33,17 @@ class Imaginary:
     room: int = 1 << 40
     now: float = 0.0
     tried: set[int] = field(default_factory=set)
-    dimension: int = 2
-    device: str = "cpu"
-    precision: str = "fp32"
-    max_tokens_per_batch: int = 1024
 
     def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
         self.tried.add(max_tokens_per_batch)
-        return plan_batches(lengths, max_tokens_per_batch)
+        return super().plan(lengths, max_tokens_per_batch)
 
-    def encode(
-        self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Generator[tuple[Batch, Vectors]]:
-        for batch in batches:
-            if batch.n_padded_tokens > self.room:
-                raise DeviceOutOfMemory("no room", batch)
-            slow = max(0, batch.n_padded_tokens - self.cache)
-            self.now += (self.overhead + batch.n_padded_tokens + slow) / 100_000
-            yield batch, np.ones((len(batch.rows), 2), dtype=np.float32)
-
-    def token_ids(self, text: str) -> list[int]:
-        raise NotImplementedError
-
-    def encode_query(self, text: str) -> Vectors:
-        raise NotImplementedError
+    def run(self, tokens: TokenRows, batch: Batch) -> Vectors:
+        if batch.n_padded_tokens > self.room:
+            raise DeviceOutOfMemory("no room", batch)
+        slow = max(0, batch.n_padded_tokens - self.cache)
+        self.now += (self.overhead + batch.n_padded_tokens + slow) / 100_000
+        return np.ones((len(batch.rows), 2), dtype=np.float32)
 
 
 def tuned(monkeypatch: pytest.MonkeyPatch, device: Imaginary, lengths: list[int]) -> Tuning:

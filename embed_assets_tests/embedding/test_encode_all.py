@@ -1,7 +1,6 @@
 """The loop around an encoder: row order, out of memory, and what a run cost."""
 
 import logging
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,30 +8,18 @@ import pytest
 from numpy.typing import NDArray
 
 from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all, encode_batches
-from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
+from embed_assets_tests.modelless_encoder import ModellessEncoder
 
 
 @dataclass
-class SmallDevice:
+class SmallDevice(ModellessEncoder):
     """An encoder whose device holds `room` padded tokens; a vector is (first id, n tokens)."""
 
     room: int
     tried: list[int] = field(default_factory=list)
-    dimension: int = 2
-    device: str = "cuda:0"
-    precision: str = "bf16"
-    max_tokens_per_batch: int = 64
-
-    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
-        return plan_batches(lengths, max_tokens_per_batch)
-
-    def encode(
-        self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Generator[tuple[Batch, NDArray[np.float32]]]:
-        for batch in batches:
-            yield batch, self.run(tokens, batch)
 
     def run(self, tokens: TokenRows, batch: Batch) -> NDArray[np.float32]:
         lengths = tokens.lengths[batch.rows]
@@ -41,12 +28,6 @@ class SmallDevice:
             raise DeviceOutOfMemory("no room", batch)
         first = tokens.flat[tokens.offsets[batch.rows]]
         return np.stack([first, lengths], axis=1).astype(np.float32)
-
-    def token_ids(self, text: str) -> list[int]:
-        raise NotImplementedError
-
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        raise NotImplementedError
 
 
 def rows_of(lengths: list[int]) -> TokenRows:
@@ -78,7 +59,6 @@ def test_out_of_memory_halves_the_budget_until_it_fits(
     np.testing.assert_array_equal(vectors, IN_ORDER)
     failures = [n_tokens for n_tokens in device.tried if n_tokens > room]
     assert stats.n_halvings == len(failures) == len(caplog.records) > 0
-    assert stats.n_batches == len(device.tried) - len(failures)
     assert stats.n_padded_tokens == sum(n for n in device.tried if n <= room)
     # The next run starts from a budget that worked.
     assert stats.max_tokens_per_batch <= max(room, 160 // 2**stats.n_halvings)
@@ -107,7 +87,7 @@ def test_memory_that_runs_out_later_costs_no_finished_work() -> None:
 
 def test_a_text_that_fits_nowhere_says_how_long_it_is_and_what_to_do() -> None:
     with pytest.raises(InputError) as refusal:
-        encode_all(SmallDevice(room=9), rows_of(LENGTHS), 64)
+        encode_all(SmallDevice(9, device="cuda:0", precision="bf16"), rows_of(LENGTHS), 64)
     message = str(refusal.value)
     for part in ("10 tokens", "cuda:0", "bf16", "lower max_tokens"):
         assert part in message
@@ -116,24 +96,20 @@ def test_a_text_that_fits_nowhere_says_how_long_it_is_and_what_to_do() -> None:
 
 def test_each_batch_is_seen_once_with_its_vectors() -> None:
     seen = np.full((len(LENGTHS), 2), np.nan, dtype=np.float32)
-    n_batches = 0
 
     def on_batch(rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        nonlocal n_batches
         assert np.isnan(seen[rows]).all()
         seen[rows] = vectors
-        n_batches += 1
 
     stats = encode_batches(SmallDevice(room=20), rows_of(LENGTHS), 64, on_batch)
     np.testing.assert_array_equal(seen, IN_ORDER)
-    assert n_batches == stats.n_batches
     assert stats.n_tokens == sum(LENGTHS)
 
 
 def test_no_rows_cost_nothing() -> None:
     vectors, stats = encode_all(SmallDevice(room=20), rows_of([]), 64)
     assert vectors.shape == (0, 2)
-    assert (stats.n_tokens, stats.n_batches, stats.n_halvings) == (0, 0, 0)
+    assert (stats.n_tokens, stats.n_halvings, stats.padding_waste) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 3)])

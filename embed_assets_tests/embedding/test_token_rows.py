@@ -43,6 +43,13 @@ def test_a_column_becomes_rows_and_back(series: pl.Series, expected: list[list[i
     assert tokens.offsets.dtype == np.int64
 
 
+def test_rows_are_gathered_in_any_order_and_as_often_as_asked() -> None:
+    tokens = TokenRows.from_series(column(IDS))
+    rows = [2, 0, 2, 4]
+    assert listed(tokens.gather(np.array(rows))) == [IDS[row] for row in rows]
+    assert listed(tokens.gather(np.array([], dtype=np.int64))) == []
+
+
 @given(
     ids=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=8),
     left=st.booleans(),

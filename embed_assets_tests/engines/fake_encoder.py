@@ -3,24 +3,23 @@
 import os
 import signal
 import time
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embed_assets.embedding.encoder import DeviceOutOfMemory
-from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
+from embed_assets_tests.modelless_encoder import ModellessEncoder, Vectors
 
 #: Token ids with a meaning; any other is a text whose vector is its first id, four times.
 DIE, RAISE, REFUSE, WAIT, FILL = 901, 902, 903, 904, 905
 
 
-@dataclass(frozen=True)
-class FakeEncoder:
+@dataclass
+class FakeEncoder(ModellessEncoder):
     """`go` is a file that WAIT waits for."""
 
     go: Path = Path("/nonexistent")
@@ -29,23 +28,17 @@ class FakeEncoder:
     precision: str = "bf16"
     max_tokens_per_batch: int = 8
 
-    def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
-        return plan_batches(lengths, max_tokens_per_batch)
-
-    def encode(
-        self, tokens: TokenRows, batches: Sequence[Batch]
-    ) -> Generator[tuple[Batch, NDArray[np.float32]], None, None]:
-        for batch in batches:
-            ids = tokens.flat[tokens.offsets[batch.rows]]
-            self._obey(set(ids.tolist()), batch)
-            yield batch, np.repeat(ids.astype(np.float32)[:, None], self.dimension, axis=1)
+    def run(self, tokens: TokenRows, batch: Batch) -> Vectors:
+        ids = tokens.flat[tokens.offsets[batch.rows]]
+        self._obey(set(ids.tolist()), batch)
+        return np.repeat(ids.astype(np.float32)[:, None], self.dimension, axis=1)
 
     def token_ids(self, text: str) -> list[int]:
         if not text:
             raise InputError("the text is empty")
         return [len(text), os.getpid()]
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
+    def encode_query(self, text: str) -> Vectors:
         return np.full(self.dimension, len(text), dtype=np.float32)
 
     def _obey(self, ids: set[int], batch: Batch) -> None:

@@ -21,6 +21,16 @@ def with_settings(project: Project, **values: object) -> Project:
     return Project(project.settings.model_copy(update=values), project.instance)
 
 
+def change_b(corpus: Path) -> None:
+    """Other contents for the second shard."""
+    write(corpus / "b.txt", "Something else altogether. " * 40)
+
+
+def add_e(corpus: Path) -> None:
+    """A file, and shard, after all others."""
+    write(corpus / "e.txt", "One more file. " * 60)
+
+
 def outdated(project: Project) -> dict[tuple[str, str], list[str]]:
     """(asset, shard) -> reasons, as the UI asks for them, for all that is not fresh."""
     resolver = CachingStaleStatusResolver(
@@ -52,7 +62,7 @@ def test_a_look_that_finds_nothing_new_makes_nothing_outdated(done: Project) -> 
 def test_a_changed_file_makes_its_own_shard_outdated_and_no_other(
     done: Project, corpus: Path
 ) -> None:
-    write(corpus / "b.txt", "Something else altogether. " * 40)
+    change_b(corpus)
     assert done.run("shards").success
     assert outdated(done) == {("raw_corpus", done.shards[1]): [NEW_DATA]}
     # One run over all: the others are found up to date, and stay so for what is below them.
@@ -63,7 +73,7 @@ def test_a_changed_file_makes_its_own_shard_outdated_and_no_other(
 def test_the_sensor_tells_of_a_changed_file_as_well(done: Project, corpus: Path) -> None:
     sensor = Sensor(done)
     sensor.tick()
-    write(corpus / "b.txt", "Something else altogether. " * 40)
+    change_b(corpus)
     sensor.tick()
     assert outdated(done) == {("raw_corpus", done.shards[1]): [NEW_DATA]}
 
@@ -71,7 +81,7 @@ def test_the_sensor_tells_of_a_changed_file_as_well(done: Project, corpus: Path)
 def test_a_stage_run_alone_over_all_makes_only_what_changed_outdated_below(
     done: Project, corpus: Path
 ) -> None:
-    write(corpus / "b.txt", "Something else altogether. " * 40)
+    change_b(corpus)
     assert done.run("shards").success
     done.run_stage("raw_corpus")
     assert outdated(done) == {("chunks", done.shards[1]): [NEW_DATA]}
@@ -146,7 +156,7 @@ def test_the_condition_runs_a_changed_shard_through_all_stages_once(
     automated: Automated, corpus: Path
 ) -> None:
     project = automated.project
-    write(corpus / "b.txt", "Something else altogether. " * 40)
+    change_b(corpus)
     assert project.run("shards").success
     b = project.shards[1]
     assert automated.tick() == {stage: [b] for stage in STAGES}
@@ -159,7 +169,7 @@ def test_the_condition_runs_new_shards_and_ignores_a_look_that_finds_nothing(
     automated: Automated, corpus: Path
 ) -> None:
     project = automated.project
-    write(corpus / "e.txt", "One more file. " * 60)
+    add_e(corpus)
     assert project.run("shards").success
     e = project.shards[-1]
     assert automated.tick() == {stage: [e] for stage in STAGES}
@@ -180,8 +190,8 @@ def test_with_conditions_the_file_sensor_looks_and_tells_but_starts_nothing(
     done: Project, corpus: Path
 ) -> None:
     sensor = Sensor(with_settings(done, automation="stale"))
-    write(corpus / "b.txt", "Something else altogether. " * 40)
-    write(corpus / "e.txt", "One more file. " * 60)
+    change_b(corpus)
+    add_e(corpus)
     tick = sensor.tick()
     assert tick.runs == []
     assert len(tick.added) == 1
