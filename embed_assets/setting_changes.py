@@ -70,7 +70,7 @@ class SettingChanges:
 
         `shard_version` is None where the documents are another pipeline's.
         """
-        n_standing = STAGES.index(stale.stage)
+        n_standing = stale.n_standing
         for configuration, changes in self._earlier:
             n_then = _n_standing(configuration, shard_version, states)
             # Of those under which more stands than now, the one under which most does.
@@ -94,7 +94,7 @@ def _n_standing(
     stale = staleness.first_stale_stage(
         ingest, configuration.chunking_version, configuration.fingerprint, states
     )
-    return len(STAGES) if stale is None else STAGES.index(stale.stage)
+    return len(STAGES) if stale is None else stale.n_standing
 
 
 def _since(
