@@ -14,7 +14,7 @@ from dagster._core.execution.backfill import (
     BulkActionStatus,
     PartitionBackfill,
 )
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from embed_assets.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
@@ -40,9 +40,10 @@ def in_progress(
     asset_graph: BaseAssetGraph,
 ) -> InProgress:
     """Look at the instance's runs and backfills."""
+    # Not those that Dagster calls in progress: a run that is queued is none of them.
     runs = [
         run
-        for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
+        for run in instance.get_runs(filters=dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
         if is_run_of(run, pipeline_name)
     ]
     backfills = instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE))
