@@ -15,16 +15,19 @@ from embed_assets.staleness import STAGES, Stale
 # Of the pipeline's job, and as many of all jobs. A shard whose last run is further back counts as
 # held back by others: that costs a run, at most one for each stage.
 _MOST_RUNS_READ = 200
+# Of failed runs the events are read, each from a file of its own in SQLite: 10 s for so many on a
+# machine that is busy. The others have their turn at the next look.
+_MOST_FAILURES_READ = 50
 
 
 @dataclass(frozen=True)
 class EndedRuns:
-    """Of some shards: those whose last run was cancelled or failed because of them, and those whose
-    last run died and is about to be started again by Dagster.
+    """Of some shards: those whose last run was cancelled or failed because of them, and those to be
+    left alone for now, whose last run Dagster is about to start again or nobody had time to read.
     """
 
     stopped: frozenset[str]
-    tried_again: frozenset[str]
+    put_off: frozenset[str]
 
 
 def ended_runs(
@@ -39,19 +42,24 @@ def ended_runs(
     """
     left = set(waiting)
     stopped: set[str] = set()
-    tried_again: set[str] = set()
+    put_off: set[str] = set()
+    n_failures = 0
     for run in _newest_first(instance, pipeline_name):
         its = left.intersection(shards_of_run(run, registered))
         left -= its
-        if its and run.is_complete_and_waiting_to_retry:
-            tried_again |= its
-        elif its and run.status is dg.DagsterRunStatus.CANCELED:
+        has_failed = bool(its) and run.status is dg.DagsterRunStatus.FAILURE
+        if run.status is dg.DagsterRunStatus.CANCELED:
             stopped |= its
-        elif its and run.status is dg.DagsterRunStatus.FAILURE:
+        elif run.is_complete_and_waiting_to_retry or (
+            has_failed and n_failures == _MOST_FAILURES_READ
+        ):
+            put_off |= its
+        elif has_failed:
+            n_failures += 1
             stopped |= its.intersection(_at_fault(instance, run, pipeline_name, waiting))
         if not left:
             break
-    return EndedRuns(frozenset(stopped), frozenset(tried_again))
+    return EndedRuns(frozenset(stopped), frozenset(put_off))
 
 
 def _newest_first(instance: dg.DagsterInstance, pipeline_name: str) -> list[dg.DagsterRun]:

@@ -197,7 +197,7 @@ class _Look:
         if held := held_back(shards):
             waiting = {shard: shards.stale[shard] for shard in held}
             ended = ended_runs(self.instance, self._settings.name, waiting, shards.order)
-            busy = shards.busy | ended.tried_again
+            busy = shards.busy | ended.put_off
             shards = replace(shards, busy=busy, stopped=ended.stopped)
         return due_runs(shards, self._settings.shards_per_run, n_runs)
 

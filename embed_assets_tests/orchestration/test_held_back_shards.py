@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._core.test_utils import create_run_for_test
@@ -12,7 +13,7 @@ from deltalake import DeltaTable
 from embed_assets import shard_stream
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
-from embed_assets.orchestration import file_sensor
+from embed_assets.orchestration import ended_runs, file_sensor
 from embed_assets.orchestration.partitions import range_tags
 from embed_assets.outcome import Outcome
 from embed_assets.settings import PipelineSettings
@@ -132,6 +133,27 @@ def test_a_shard_with_damaged_documents_holds_the_others_back_for_one_look(
     assert_nothing_more_is_asked(sensor, "chunks", a)
 
 
+def test_a_standing_shard_that_was_damaged_since_holds_its_neighbours_back_for_one_look(
+    sensor: Sensor, corpus: Path
+) -> None:
+    a, b, c, _ = sensor.catch_up()
+    table = OpenedPipeline(sensor.settings).tables.embeddings
+    rows = table.read(b)
+    zeros = pl.lit([0.0] * 32, dtype=pl.List(pl.Float32))
+    table.publish(b, rows.with_columns(embedding=zeros), table.states()[b], rewrite=True)
+    sensor.project.run("embed", b)
+    for name in "ac":
+        write(corpus / f"{name}.txt", f"Changed, {name}. " * 70)
+    tick = sensor.tick()
+    assert tick.runs == [(a, c)]
+    assert not sensor.project.run("embed", a, c).success
+    # Not over b, which looks up to date and is not.
+    tick = sensor.tick()
+    assert tick.runs == [(a, a), (c, c)]
+    sensor.run(tick)
+    assert sensor.tick().runs == []
+
+
 def stopped_run(sensor: Sensor, **tags: str) -> tuple[list[str], dg.DagsterRun]:
     """All shards read by a run that then stood still. Returns them, and that run."""
     (asked,) = sensor.tick().runs
@@ -198,6 +220,17 @@ def test_a_run_whose_worker_died_goes_on_when_dagster_has_given_up(sensor: Senso
     )
     instance.report_run_failed(third)
     assert sensor.tick().runs == []
+
+
+def test_more_failed_runs_than_can_be_read_at_once_are_read_at_the_next_look(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (a, _, _, d), run = stopped_run(sensor)
+    sensor.project.instance.report_run_failed(run)
+    monkeypatch.setattr(ended_runs, "_MOST_FAILURES_READ", 0)
+    assert sensor.tick().runs == []
+    monkeypatch.undo()
+    assert sensor.tick().runs == [(a, d)]
 
 
 def test_runs_of_another_pipeline_say_nothing_of_these_shards(sensor: Sensor) -> None:
