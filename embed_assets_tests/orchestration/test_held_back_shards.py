@@ -141,7 +141,6 @@ def test_a_standing_shard_that_was_damaged_since_holds_its_neighbours_back_for_o
     rows = table.read(b)
     zeros = pl.lit([0.0] * 32, dtype=pl.List(pl.Float32))
     table.publish(b, rows.with_columns(embedding=zeros), table.states()[b], rewrite=True)
-    sensor.project.run("embed", b)
     for name in "ac":
         write(corpus / f"{name}.txt", f"Changed, {name}. " * 70)
     tick = sensor.tick()
