@@ -9,7 +9,7 @@ import polars as pl
 
 from embed_assets import probes, staleness
 from embed_assets.digests import digest_of
-from embed_assets.errors import InputError
+from embed_assets.errors import NothingYet
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.quality.checks import Finding
 from embed_assets.quality.drift import corpus_drift, model_drift
@@ -38,12 +38,12 @@ class _Gathered:
 def report_corpus(pipeline: OpenedPipeline) -> Report:
     """Report on all shards, read one at a time, and keep some vectors for later comparisons.
 
-    Raises InputError where there are none.
+    Raises NothingYet where there are none.
     """
     tables = pipeline.tables
     states = tables.embeddings.states()
     if not states:
-        raise InputError(
+        raise NothingYet(
             f"{tables.embeddings.uri} has no vectors yet; materialise some shards first"
         )
     metrics = reading(
@@ -65,7 +65,7 @@ def report_corpus(pipeline: OpenedPipeline) -> Report:
         least = probes.least_hashes(both)
     sample = pl.concat(samples)
     if sample.is_empty() or least is None:
-        raise InputError(
+        raise NothingYet(
             f"{tables.embeddings.uri} has no vectors of the current model and settings yet; "
             "materialise some shards first"
         )

@@ -12,3 +12,7 @@ class InputError(Exception):
 
 class SettingsError(InputError):
     """A setting is unknown or has an unusable value; found when settings load, before any work."""
+
+
+class NothingYet(InputError):
+    """The tables hold nothing so far: to a person who asks a mistake, to a schedule none."""

@@ -70,7 +70,7 @@ class SettingChanges:
 
         `shard_version` is None where the documents are another pipeline's.
         """
-        n_standing = STAGES.index(stale.stage)
+        n_standing = stale.n_standing
         for configuration, changes in self._earlier:
             n_then = _n_standing(configuration, shard_version, states)
             # Of those under which more stands than now, the one under which most does.
@@ -87,7 +87,7 @@ def _n_standing(
 ) -> int:
     """How many stages of a shard are up to date under a configuration."""
     stale = staleness.first_stale_stage(shard_version, configuration, states)
-    return len(STAGES) if stale is None else STAGES.index(stale.stage)
+    return len(STAGES) if stale is None else stale.n_standing
 
 
 def _since(

@@ -30,6 +30,11 @@ class Stale:
     by_settings: bool = False
 
     @property
+    def n_standing(self) -> int:
+        """How many stages before it are done."""
+        return STAGES.index(self.stage)
+
+    @property
     def has_other_files(self) -> bool:
         """Whether the shard was read once and has to be read again."""
         return self.stage == STAGES[0] and self.reason != NEW

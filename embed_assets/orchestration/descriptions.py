@@ -53,8 +53,8 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = {
         "first, and pictures of the vectors. Click `report` in the metadata of its latest "
         "materialization.",
         "",
-        "It reads the tables and changes none of them. Without any vectors there is nothing to "
-        "report: materialise some shards first.",
+        "It reads the tables and changes none of them. Without any vectors it says so: materialise "
+        "some shards first.",
     ),
 }
 

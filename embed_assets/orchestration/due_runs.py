@@ -3,17 +3,18 @@ ranges of shards out.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from embed_assets.orchestration.partitions import bridged_runs
-from embed_assets.staleness import Stale
+from embed_assets.orchestration.sensor_cursor import Asked
+from embed_assets.staleness import STAGES, Stale
 
 # Runs that may be queued or going on at once. The rest of a backlog follows as they end: a queue of
 # thousands would hide what a person wants to run, and asking for it would take the daemon an hour.
 _MOST_RUNS = 50
-# Failed shards that are remembered, 30 bytes each. With so many of them, others would fail too.
+# Failed shards that are remembered, 35 bytes each. With so many of them, others would fail too.
 _MOST_FAILED = 5_000
 
 
@@ -22,18 +23,19 @@ class Shards:
     """What the sensor knows of a pipeline's shards.
 
     `order` are all partitions in Dagster's order; `versions` what the stale ones would be made
-    from; `asked` the versions that were asked for already; `busy` those in some run's hands;
-    `moving` those of which a file is still being written; `n_moving_files` counts also such files
-    as have no shard yet.
+    from; `asked` what was asked for already; `busy` those in some run's hands; `moving` those of
+    which a file is still being written; `n_moving_files` counts also such files as have no shard
+    yet. `stopped` are those of `held_back` whose last run was cancelled, or failed because of them.
     """
 
     order: Sequence[str]
     stale: Mapping[str, Stale]
     versions: Mapping[str, str]
-    asked: Mapping[str, str]
+    asked: Mapping[str, Asked]
     busy: AbstractSet[str]
     moving: AbstractSet[str]
     n_moving_files: int
+    stopped: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -43,35 +45,55 @@ class DueRuns:
     """
 
     runs: list[list[str]]
-    asked: dict[str, str]
+    asked: dict[str, Asked]
     is_quiet: bool
     why: str
 
 
-def still_asked(shards: Shards) -> dict[str, str]:
+def still_asked(shards: Shards) -> dict[str, Asked]:
     """What was asked for and neither got up to date nor changed since."""
-    return {s: version for s, version in shards.asked.items() if shards.versions.get(s) == version}
+    return {s: was for s, was in shards.asked.items() if shards.versions.get(s) == was.version}
+
+
+def held_back(shards: Shards) -> set[str]:
+    """The shards that have come further since they were asked for, and that nobody works on.
+
+    Their run ended before its last stage: Dagster skips the stages behind one in which any shard
+    of a run fails.
+    """
+    idle = still_asked(shards).keys() - shards.busy - _by_settings(shards)
+    return {s for s in idle if shards.stale[s].n_standing > shards.asked[s].n_standing}
 
 
 def due_runs(shards: Shards, shards_per_run: int, n_runs: int) -> DueRuns:
     """The runs to ask for while `n_runs` are in progress.
 
-    Each state of a shard is asked for once: what failed or was cancelled waits until it changes, or
-    until somebody runs it by hand. What only the settings made stale waits for a person.
+    Each state of a shard is asked for once, and again where it was held back. What failed or was
+    cancelled waits until it changes, or until somebody runs it by hand. What only the settings made
+    stale waits for a person.
     """
     asked = still_asked(shards)
-    by_settings = {s for s, why in shards.stale.items() if why.by_settings}
-    failed = asked.keys() - shards.busy - by_settings
+    by_settings = _by_settings(shards)
+    held = held_back(shards) - shards.stopped
+    failed = asked.keys() - shards.busy - by_settings - held
     open_ = shards.stale.keys() - by_settings - asked.keys()
-    wanted = open_ - shards.busy - shards.moving
     free = set(shards.order) - shards.stale.keys() - shards.busy - shards.moving
+    # Shards of one stage to a run: one that fails there holds back only such as have passed it,
+    # and so are seen to have come further. What was held back is finished first, and goes over no
+    # other shard: that may be the one it was held back by, whose rows are damaged.
+    runs = [
+        run
+        for wanted, between in ((held, frozenset()), (open_, free))
+        for alike in _by_stage(wanted - shards.busy - shards.moving, shards.stale).values()
+        for run in bridged_runs(alike, between, shards.order, shards_per_run)
+    ]
     room = max(0, _MOST_RUNS - n_runs) if len(failed) < _MOST_FAILED else 0
-    runs = bridged_runs(wanted, free, shards.order, shards_per_run)[:room]
-    new = {shard: shards.versions[shard] for run in runs for shard in run if shard in wanted}
+    new = {shard for run in runs[:room] for shard in run} - free
     return DueRuns(
-        runs=runs,
-        asked=asked | new,
-        is_quiet=not (open_ or shards.busy & shards.stale.keys() or shards.n_moving_files),
+        runs=runs[:room],
+        # What was stopped is noted where it stands now, and so not looked up again.
+        asked=asked | _as_asked_for_now(new | shards.stopped, shards),
+        is_quiet=not (open_ or held or shards.busy & shards.stale.keys() or shards.n_moving_files),
         why=_in_words(shards, failed, by_settings),
     )
 
@@ -80,9 +102,23 @@ def news_only(shards: Shards) -> DueRuns:
     """No runs: somebody else launches them. Remembers which changed shards were told of."""
     asked = still_asked(shards)
     changed = [s for s, why in shards.stale.items() if why.has_other_files and s not in asked]
-    new = {shard: shards.versions[shard] for shard in changed[:_MOST_FAILED]}
+    new = _as_asked_for_now(changed[:_MOST_FAILED], shards)
     words = _in_words(shards, frozenset(), frozenset())
     return DueRuns([], asked | new, is_quiet=not new and not shards.n_moving_files, why=words)
+
+
+def _by_settings(shards: Shards) -> set[str]:
+    return {s for s, why in shards.stale.items() if why.by_settings}
+
+
+def _by_stage(which: AbstractSet[str], stale: Mapping[str, Stale]) -> dict[str, set[str]]:
+    """Shards by the stage that they wait at, in the order of the flow; no stage without any."""
+    at = {stage: {s for s in which if stale[s].stage == stage} for stage in STAGES}
+    return {stage: some for stage, some in at.items() if some}
+
+
+def _as_asked_for_now(which: Iterable[str], shards: Shards) -> dict[str, Asked]:
+    return {s: Asked(shards.versions[s], shards.stale[s].n_standing) for s in which}
 
 
 def reasons(shards: Sequence[str], stale: Mapping[str, Stale]) -> str:
@@ -93,13 +129,14 @@ def reasons(shards: Sequence[str], stale: Mapping[str, Stale]) -> str:
 
 def _in_words(shards: Shards, failed: AbstractSet[str], by_settings: AbstractSet[str]) -> str:
     busy = shards.stale.keys() & shards.busy
+    failed_in = [
+        f"{len(some)} failed or were cancelled in {stage} ({_some(some)})"
+        for stage, some in _by_stage(failed, shards.stale).items()
+    ]
     told = [
         f"{len(busy)} in progress" if busy else "",
         f"{shards.n_moving_files} files are still being written" if shards.n_moving_files else "",
-        f"{len(failed)} failed or were cancelled; they run again when they change, or by hand "
-        f"({_some(failed)})"
-        if failed
-        else "",
+        f"{', '.join(failed_in)}; they run again when they change, or by hand" if failed else "",
         f"{len(by_settings)} are outdated by settings; run them by hand, or set automation: stale "
         f"({reasons(sorted(by_settings), shards.stale)})"
         if by_settings

@@ -12,7 +12,15 @@ from embed_assets.corpus_plan import CorpusPlan
 from embed_assets.errors import InputError
 from embed_assets.manifest import CorpusLook
 from embed_assets.orchestration.corpus_assets import corpus_metadata, observed_files
-from embed_assets.orchestration.due_runs import DueRuns, Shards, due_runs, news_only, reasons
+from embed_assets.orchestration.due_runs import (
+    DueRuns,
+    Shards,
+    due_runs,
+    held_back,
+    news_only,
+    reasons,
+)
+from embed_assets.orchestration.ended_runs import ended_runs
 from embed_assets.orchestration.in_progress import in_progress
 from embed_assets.orchestration.partitions import (
     PartitionChanges,
@@ -161,8 +169,9 @@ class _Look:
 
     def _shards(self, order: Sequence[str], moving_files: AbstractSet[str]) -> tuple[Shards, int]:
         """What is known of the shards, and how many runs are in progress."""
-        stale = self.pipeline.stale_shards()
+        # First the runs: one that ends between the two looks has done all of its shards by then.
         running = in_progress(self.instance, self._settings.name, order, self.asset_graph)
+        stale = self.pipeline.stale_shards()
         pieces = self.pipeline.pieces
         of_moving_files = {
             shard
@@ -185,6 +194,11 @@ class _Look:
         # Only one may launch: with conditions it is Dagster's own sensor.
         if self._settings.automation == "stale":
             return news_only(shards)
+        if held := held_back(shards):
+            waiting = {shard: shards.stale[shard] for shard in held}
+            ended = ended_runs(self.instance, self._settings.name, waiting, shards.order)
+            busy = shards.busy | ended.put_off
+            shards = replace(shards, busy=busy, stopped=ended.stopped)
         return due_runs(shards, self._settings.shards_per_run, n_runs)
 
 

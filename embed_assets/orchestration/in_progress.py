@@ -14,7 +14,7 @@ from dagster._core.execution.backfill import (
     BulkActionStatus,
     PartitionBackfill,
 )
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from embed_assets.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
@@ -40,21 +40,28 @@ def in_progress(
     asset_graph: BaseAssetGraph,
 ) -> InProgress:
     """Look at the instance's runs and backfills."""
-    keys = _keys(pipeline_name)
+    # Not those that Dagster calls in progress: a run that is queued is none of them.
     runs = [
         run
-        for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
-        if run.job_name == f"{pipeline_name}_embed" or keys & (run.asset_selection or frozenset())
+        for run in instance.get_runs(filters=dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+        if is_run_of(run, pipeline_name)
     ]
     backfills = instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE))
     taken = chain(
-        *(_shards_of_run(run, registered) for run in runs),
+        *(shards_of_run(run, registered) for run in runs),
         *(_shards_of_backfill(b, pipeline_name, asset_graph) for b in backfills),
     )
     return InProgress(len(runs), frozenset(taken))
 
 
-def _shards_of_run(run: dg.DagsterRun, registered: Sequence[str]) -> Iterator[str]:
+def is_run_of(run: dg.DagsterRun, pipeline_name: str) -> bool:
+    """Whether a run takes shards of a pipeline through any of its stages."""
+    of_assets = _keys(pipeline_name) & (run.asset_selection or frozenset())
+    return run.job_name == f"{pipeline_name}_embed" or bool(of_assets)
+
+
+def shards_of_run(run: dg.DagsterRun, registered: Sequence[str]) -> Iterator[str]:
+    """The shards that a run takes; `registered` are all partitions in Dagster's order."""
     if shard := run.tags.get(PARTITION_NAME_TAG):
         yield shard
     first, last = run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)

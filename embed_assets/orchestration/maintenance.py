@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from embed_assets.errors import NothingYet
 from embed_assets.orchestration.corpus_assets import or_fail
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.maintenance import Maintained, maintain
@@ -17,7 +18,10 @@ def maintenance_job(settings: PipelineSettings) -> dg.JobDefinition:
         description="Merges small files and deletes files that the tables no longer use.",
     )
     def maintain_tables(context: dg.OpExecutionContext) -> None:
-        maintained = or_fail(lambda: maintain(settings.tables_root, settings.retention_days))
+        maintained = or_fail(lambda: _maintained(settings))
+        if isinstance(maintained, NothingYet):
+            context.log.info(f"nothing to maintain yet: {maintained}")
+            return
         _log(context, maintained)
         metadata = _metadata(maintained)
         failures = [f"{done.table}: {why}" for done in maintained for why in done.failures]
@@ -34,6 +38,13 @@ def maintenance_job(settings: PipelineSettings) -> dg.JobDefinition:
         maintain_tables()
 
     return job
+
+
+def _maintained(settings: PipelineSettings) -> list[Maintained] | NothingYet:
+    try:
+        return maintain(settings.tables_root, settings.retention_days)
+    except NothingYet as nothing:
+        return nothing
 
 
 def _log(context: dg.OpExecutionContext, maintained: Sequence[Maintained]) -> None:

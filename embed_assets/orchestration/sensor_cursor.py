@@ -2,16 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from embed_assets.settling import Seen
 
 
+class Asked(NamedTuple):
+    """What a shard was to be made from when it was asked for, a short digest, and how many stages
+    of it stood then, or where a run of it was last found to have failed or to be cancelled.
+    """
+
+    version: str
+    n_standing: int
+
+
 @dataclass(frozen=True)
 class SensorCursor:
-    """`asked` is shard -> short digest of what it was to be made from, for the shards that were
-    asked for and are not up to date: they run, wait or failed.
+    """`asked` is by shard, of those that were asked for and are not up to date: they run, wait or
+    failed.
 
     `quiet` is a digest of everything that a look depends on, empty if there was something to do,
     and `why` what to say of such a look. `told_at` is when Dagster was last told of a look, in
@@ -19,7 +29,7 @@ class SensorCursor:
     """
 
     seen: Seen = field(default_factory=Seen)
-    asked: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, Asked] = field(default_factory=dict)
     quiet: str = ""
     why: str = ""
     told_at: float = 0.0

@@ -13,7 +13,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from embed_assets.errors import InputError, SettingsError
+from embed_assets.errors import InputError, NothingYet, SettingsError
 from embed_assets.rows import PARTITION_KEYS
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.delta_files import (
@@ -57,7 +57,7 @@ class Maintained:
 def maintain(root: str, retention_days: int) -> list[Maintained]:
     """Look after every table under a folder or URI that is there.
 
-    Raises SettingsError for a retention below MIN_RETENTION_DAYS, and InputError if there is no
+    Raises SettingsError for a retention below MIN_RETENTION_DAYS, and NothingYet if there is no
     table. What cannot be done in one shard or table stops no other.
     """
     if retention_days < MIN_RETENTION_DAYS:
@@ -72,7 +72,7 @@ def maintain(root: str, retention_days: int) -> list[Maintained]:
     maintained = [_maintain_table(target, tables.checkpoints) for target in targets]
     found = [done for done in maintained if done is not None]
     if not found:
-        raise InputError(f"there are no tables under {tables.root}")
+        raise NothingYet(f"there are no tables under {tables.root}")
     return found
 
 

@@ -163,6 +163,17 @@ class GraphQL:
         )
         assert answer["startSensor"]["__typename"] == "Sensor", answer
 
+    def stop_sensor(self, sensor: str) -> None:
+        """Switch it off."""
+        answer = self.ask(
+            "query($sensor: SensorSelector!){sensorOrError(sensorSelector: $sensor)"
+            "{... on Sensor{sensorState{id}}}}",
+            sensor={**_LOCATION, "sensorName": sensor},
+        )
+        state = answer["sensorOrError"]["sensorState"]["id"]
+        answer = self.ask("mutation($id: String){stopSensor(id: $id){__typename}}", id=state)
+        assert answer["stopSensor"]["__typename"] == "StopSensorMutationResult", answer
+
     def n_ticks(self, sensor: str) -> int:
         """How often it has looked and come to an end."""
         answer = self.ask(

@@ -156,6 +156,34 @@ def is_up_to_date(deployment: Deployment) -> bool:
     return True
 
 
+def test_the_sensor_goes_on_without_a_bad_shard_and_leaves_that_alone(
+    deployment: Deployment,
+) -> None:
+    graphql = deployment.graphql
+    shards = graphql.partitions("notes")
+    backfill = graphql.launch_backfill(shards, STAGES[:1])
+    assert graphql.wait_for_backfill(backfill) == "COMPLETED_SUCCESS"
+    bad, *others = shards
+    (path,) = deployment.files_by_shard("raw_corpus")[bad]
+    file = Path(deployment.settings.tables) / "raw_corpus" / path
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+
+    before = len(graphql.runs())
+    graphql.start_sensor("notes_files")
+    until(
+        lambda: graphql.statuses("quality_metrics")["materialized"] == others,
+        "the other shards are done",
+    )
+    looked = graphql.n_ticks("notes_files")
+    until(lambda: graphql.n_ticks("notes_files") >= looked + 4, "four looks of the sensor")
+    graphql.stop_sensor("notes_files")
+    runs = graphql.runs()[: len(graphql.runs()) - before]
+    # Three shards to a run: the bad one with two others, the rest, and the two others again.
+    assert sorted(run["status"] for run in runs) == ["FAILURE", "SUCCESS", "SUCCESS"]
+    file.write_bytes(whole)
+
+
 def test_the_sensor_keeps_the_tables_those_of_a_changing_folder(deployment: Deployment) -> None:
     graphql = deployment.graphql
     before = len(graphql.runs())

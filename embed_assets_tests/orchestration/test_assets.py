@@ -141,6 +141,34 @@ def test_the_report_shows_its_pictures_and_writes_them_beside_the_tables(
     assert all(picture.stat().st_size < 100_000 for picture in pictures)
 
 
+def report_of(project: Project) -> str:
+    """What the report says, which must not fail."""
+    assert project.run("report").success
+    key = dg.AssetKey(["notes", "quality_report"])
+    event = project.instance.get_latest_materialization_event(key)
+    assert event is not None
+    assert event.asset_materialization is not None
+    return str(event.asset_materialization.metadata["report"].value)
+
+
+def test_the_nightly_report_of_nothing_alarms_nobody(fresh: Project, corpus: Path) -> None:
+    assert report_of(fresh).startswith("Nothing is embedded yet: ")
+    # No document in any file.
+    for file in corpus.iterdir():
+        file.write_text("")
+    assert fresh.run("shards").success
+    assert report_of(fresh).startswith("Nothing is embedded yet: ")
+    assert fresh.run("embed", fresh.shards[0], fresh.shards[-1]).success
+    assert report_of(fresh).startswith("Nothing is embedded yet: ")
+
+
+def test_the_nightly_report_waits_for_a_new_model(project: Project) -> None:
+    assert project.run("embed", project.shards[0], project.shards[-1]).success
+    changed = project.settings.model_copy(update={"normalize": True})
+    told = report_of(Project(changed, project.instance))
+    assert "no vectors of the current model and settings yet" in told
+
+
 def test_two_pipelines_live_side_by_side(settings: PipelineSettings) -> None:
     other = settings.model_copy(update={"name": "other"})
     merged = dg.Definitions.merge(build_pipeline(settings), build_pipeline(other))

@@ -13,6 +13,11 @@ from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraph
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPolicyEvaluator
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.test_utils import BasicLoadingContext, create_run_for_test, freeze_time
 
 from embed_assets import shard_stream
@@ -155,27 +160,29 @@ def test_stale_shards_with_holes_between_them_make_few_runs(sensor: Sensor, corp
     assert sensor.tick().runs == [(shards[0], shards[2]), (shards[4], shards[6])]
 
 
-@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+@pytest.mark.parametrize("status", ["NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING"])
 @pytest.mark.parametrize("job", ["notes_embed", "__ASSET_JOB"])
 def test_what_runs_already_is_left_alone_until_it_ends(
-    sensor: Sensor, status: dg.DagsterRunStatus, job: str
+    sensor: Sensor, status: str, job: str
 ) -> None:
     a, b, c, d = sensor.project.shards or sensor.tick().added
     sensor.cursor = None
-    run = create_run_for_test(
-        sensor.project.instance,
-        job_name=job,
-        status=status,
-        tags=range_tags((a, b)),
-        asset_selection=frozenset({dg.AssetKey(["notes", "chunks"])}),
-    )
-    create_run_for_test(
-        sensor.project.instance,
-        job_name=job,
-        status=status,
-        tags={"dagster/partition": d},
-        asset_selection=frozenset({dg.AssetKey(["notes", "chunks"])}),
-    )
+    server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="here")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), job)
+
+    def going_on(tags: dict[str, str]) -> dg.DagsterRun:
+        made: dg.DagsterRun = create_run_for_test(
+            sensor.project.instance,
+            job_name=job,
+            status=dg.DagsterRunStatus(status),
+            tags=tags,
+            asset_selection=frozenset({dg.AssetKey(["notes", "chunks"])}),
+            remote_job_origin=origin,
+        )
+        return made
+
+    run = going_on(range_tags((a, b)))
+    going_on({"dagster/partition": d})
     assert sensor.tick().runs == [(c, c)]
     assert sensor.tick().runs == []
     sensor.project.instance.report_run_canceled(run)
@@ -243,11 +250,15 @@ def test_what_failed_or_was_cancelled_is_asked_for_again_when_it_changes_and_not
         status=dg.DagsterRunStatus.CANCELED,
         tags=range_tags((c, d)),
     )
+    # b held a back, which has its vectors.
+    tick = sensor.tick()
+    assert tick.runs == [(a, a)]
+    sensor.run(tick)
     for _ in range(3):
         tick = sensor.tick()
         assert tick.runs == []
-    assert "failed or were cancelled" in tick.why
-    assert b in tick.why
+    assert f"1 failed or were cancelled in embeddings ({b})" in tick.why
+    assert f"2 failed or were cancelled in raw_corpus ({c}, {d})" in tick.why
 
     # A neighbour that changes does not bring b back.
     write(corpus / "a.txt", "Changed now. " * 90)

@@ -22,6 +22,10 @@ def test_the_job_maintains_the_tables_and_says_what_it_did(project: Project) -> 
     assert metadata["bytes_freed"].value == 0
 
 
+def test_the_job_of_a_pipeline_that_never_ran_alarms_nobody(fresh: Project) -> None:
+    assert fresh.run("maintain").success
+
+
 def test_a_table_that_cannot_be_maintained_fails_the_job_and_is_named(project: Project) -> None:
     assert project.run("embed", *project.shards).success
     logs = Path(project.settings.tables_root).glob("chunks/_delta_log/*.json")

@@ -14,7 +14,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from embed_assets import frames
 from embed_assets.checksums import is_complete, is_sound
-from embed_assets.errors import InputError, SettingsError
+from embed_assets.errors import NothingYet, SettingsError
 from embed_assets.tables import delta_files, maintenance, old_files
 from embed_assets.tables.delta import open_delta_tables
 from embed_assets.tables.delta_files import WRITER
@@ -342,6 +342,6 @@ def test_a_retention_of_less_than_a_week_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_tables_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there are no tables under"):
+    with pytest.raises(NothingYet, match="there are no tables under"):
         maintain(str(tmp_path), 7)
     assert list(tmp_path.iterdir()) == []
