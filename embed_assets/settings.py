@@ -110,7 +110,9 @@ class PipelineSettings(BaseModel):
         4_000_000, gt=0, description="A file, or a shard's piece, with more is rejected whole."
     )
     shard_bytes: int = Field(
-        64 << 20, description="Size of a shard: small files are grouped, big ones split."
+        16 << 20,
+        description="Size of a shard: small files are grouped, big ones split. Several shards are "
+        "in work at once while they are small; memory grows with their size.",
     )
 
     model: str = Field(

@@ -37,6 +37,11 @@ class _Abandoned(Exception):
     """Nobody waits for the vectors any more."""
 
 
+def shards_at_once(shard_bytes: int) -> int:
+    """How many shards of about that size are in work together on this machine."""
+    return max(1, min(os.cpu_count() or 1, _BYTES_AT_ONCE // shard_bytes))
+
+
 def side_by_side(
     run_shard: Callable[[str], Outcome], shards: Iterable[str], shard_bytes: int
 ) -> Generator[Result]:
@@ -45,7 +50,7 @@ def side_by_side(
     Results come in the order of the shards. Close the iterator to give up: what has begun is
     finished, no more begins.
     """
-    n_at_once = max(1, min(os.cpu_count() or 1, _BYTES_AT_ONCE // shard_bytes))
+    n_at_once = shards_at_once(shard_bytes)
     in_flight: deque[tuple[str, Future[Outcome]]] = deque()
     pool = ThreadPoolExecutor(n_at_once, thread_name_prefix="shard")
     try:

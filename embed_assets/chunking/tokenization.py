@@ -87,10 +87,11 @@ def _tokenize_words(
 ) -> list[DocumentTokens] | None:
     """All texts at once, but for those of which no blank-delimited word stands for itself."""
     plain = [i for i, text in enumerate(texts) if not any(token in text for token in added)]
-    if plain:
-        overlong = TextGroup([texts[i] for i in plain]).overlong()
-        plain = [i for i, too_long in zip(plain, overlong, strict=True) if not too_long]
     group = TextGroup([texts[i] for i in plain])
+    overlong = group.overlong()
+    if overlong.any():
+        plain = [i for i, too_long in zip(plain, overlong, strict=True) if not too_long]
+        group = TextGroup([texts[i] for i in plain])
     tokens = pass_over(group)
     if tokens is None:
         return None

@@ -1,6 +1,6 @@
 """Read the pieces of a shard, with one limit on what they unpack to together.
 
-A limit for each file is not enough: a shard of 64 MiB has room for a hundred small bombs.
+A limit for each file is not enough: a shard of many files has room for a hundred small bombs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
