@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event
 
+from threadpoolctl import threadpool_limits
+
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
@@ -51,15 +53,18 @@ def side_by_side(
     finished, no more begins.
     """
     n_at_once = shards_at_once(shard_bytes)
+    # With a thread per core for every shard, matrix products would mostly wait for each other.
+    n_blas_threads = 1 if n_at_once > 1 else None
     in_flight: deque[tuple[str, Future[Outcome]]] = deque()
     pool = ThreadPoolExecutor(n_at_once, thread_name_prefix="shard")
     try:
-        for shard in shards:
-            in_flight.append((shard, pool.submit(run_shard, shard)))
-            if len(in_flight) > n_at_once:
+        with threadpool_limits(n_blas_threads, user_api="blas"):
+            for shard in shards:
+                in_flight.append((shard, pool.submit(run_shard, shard)))
+                if len(in_flight) > n_at_once:
+                    yield _settled(*in_flight.popleft())
+            while in_flight:
                 yield _settled(*in_flight.popleft())
-        while in_flight:
-            yield _settled(*in_flight.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 

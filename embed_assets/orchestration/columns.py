@@ -7,7 +7,7 @@ from embed_assets.settings import PipelineSettings
 
 _SHARD = "Shard of the corpus: the partition of the table."
 _VERSIONS = {
-    "checksum": "BLAKE2b-64 over the row's other columns, as a signed integer: shows damage.",
+    "checksum": "64 bits made of the XXH3 of the other columns, as a signed integer: shows damage.",
     "input_version": "Digest of all that the shard's rows were made from.",
     "content_version": "Digest of the shard's rows.",
 }
@@ -30,7 +30,7 @@ COLUMN_NOTES: dict[str, dict[str, str]] = {
         "source": "Path of its file in the corpus.",
         "title": "Title, where the format or the setting `title_column` gives one.",
         "text": "The text.",
-        "text_hash": "BLAKE2b-128 of the text.",
+        "text_hash": "BLAKE3 of the text, 128 bits.",
         "n_chars": "Length of the text in characters.",
         "attributes": "What else the record held, as JSON.",
         **_VERSIONS,
@@ -43,7 +43,7 @@ COLUMN_NOTES: dict[str, dict[str, str]] = {
         "start": "First character of the chunk in its document's text.",
         "end": "Character behind the chunk: `text[start:end]` of the document is the chunk.",
         "text": "Text of the chunk.",
-        "text_hash": "BLAKE2b-128 of the text: equal texts are embedded once.",
+        "text_hash": "BLAKE3 of the text, 128 bits: equal texts are embedded once.",
         "n_tokens": "Length in tokens, prompt and special tokens included.",
         "token_ids": "What the model reads: prompt and special tokens included.",
         **_VERSIONS,
