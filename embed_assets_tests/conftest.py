@@ -1,11 +1,14 @@
-"""What every test shares: no network, a cache of their own, and each tiny model folder built once
-per session.
+"""What every test shares: no network, a cache of their own, threads that sleep while they wait,
+and each tiny model folder built once per session.
 """
 
 import os
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # Before huggingface_hub is imported: it reads this once.
+# Before torch is imported. Otherwise its idle threads spin, on cores that other tests need: on two
+# cores with two workers, tests with a model took three times as much of the processor.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Here, so that processes that tests start have it, too: what one converts, the others load.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="embed-assets-tests-")
 
