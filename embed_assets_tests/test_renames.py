@@ -36,7 +36,7 @@ FILES = {
     "roots/beets.txt": prose("beets", 5),
     "roots/swedes.txt": prose("swedes", 5),
     "roots/big.jsonl": "".join(
-        f'{{"text": "{prose(f"turnip {i}", 1 + i % 5)}"}}\n' for i in range(40)
+        f'{{"text": "{prose(f"turnip {i}", 1 + i % 5)}"}}\n' for i in range(20)
     ),
 }
 MOVES = {

@@ -1,5 +1,7 @@
 """Which shards Dagster shows as outdated, and why; what its automation would run."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -7,8 +9,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.test_utils import BasicLoadingContext
 
-from embed_assets.settings import PipelineSettings
-from embed_assets_tests.orchestration.conftest import Project
+from embed_assets_tests.orchestration.conftest import Project, settings_in, write_corpus
 from embed_assets_tests.orchestration.ticking import Sensor, write
 
 STAGES = ("raw_corpus", "chunks", "embeddings", "quality_metrics")
@@ -36,12 +37,39 @@ def outdated(project: Project) -> dict[tuple[str, str], list[str]]:
     return {at: [cause.reason for cause in found] for at, found in causes.items() if found}
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """A folder in which all shards were made, in one run; to be copied to `live` beside it."""
+    live = tmp_path_factory.mktemp("staleness") / "live"
+    (live / "home").mkdir(parents=True)
+    write_corpus(live / "corpus")
+    with dg.DagsterInstance.local_temp(str(live / "home")) as instance:
+        project = Project(settings_in(live, tiny_bert), instance)
+        assert project.run("shards").success
+        assert project.run("embed", project.shards[0], project.shards[-1]).success
+    return live.rename(live.with_name("kept"))
+
+
 @pytest.fixture
-def done(project: Project) -> Project:
+def live(kept: Path) -> Path:
+    """The same, at the path that its tables and runs know."""
+    folder = kept.with_name("live")
+    shutil.rmtree(folder, ignore_errors=True)
+    return Path(shutil.copytree(kept, folder))
+
+
+@pytest.fixture
+def corpus(live: Path) -> Path:
+    return live / "corpus"
+
+
+@pytest.fixture
+def done(live: Path, tiny_bert: Path) -> Iterator[Project]:
     """All shards made, in one run."""
-    assert project.run("embed", project.shards[0], project.shards[-1]).success
-    assert outdated(project) == {}
-    return project
+    with dg.DagsterInstance.local_temp(str(live / "home")) as instance:
+        project = Project(settings_in(live, tiny_bert), instance)
+        assert outdated(project) == {}
+        yield project
 
 
 def test_a_look_that_finds_nothing_new_makes_nothing_outdated(done: Project) -> None:
@@ -189,21 +217,21 @@ def test_with_conditions_the_file_sensor_looks_and_tells_but_starts_nothing(
     assert sensor.tick().observed == []
 
 
-def test_only_one_sensor_launches(settings: PipelineSettings, project: Project) -> None:
+def test_only_one_sensor_launches(done: Project) -> None:
     def names(made: Project) -> list[str]:
         return sorted(s.name for s in made.definitions.sensors or [] if s.name != "notes_failures")
 
-    assert names(project) == ["notes_files"]
-    assert names(with_settings(project, automation="stale")) == ["notes_automation", "notes_files"]
+    assert names(done) == ["notes_files"]
+    assert names(with_settings(done, automation="stale")) == ["notes_automation", "notes_files"]
     key = dg.AssetKey(["notes", "chunks"])
-    assert project.definitions.resolve_asset_graph().get(key).automation_condition is None
+    assert done.definitions.resolve_asset_graph().get(key).automation_condition is None
 
 
 def test_sensors_and_schedules_are_off_unless_the_settings_switch_them_on(
-    project: Project,
+    done: Project,
 ) -> None:
     for is_on in (False, True):
-        made = with_settings(project, switched_on=is_on, automation="stale").definitions
+        made = with_settings(done, switched_on=is_on, automation="stale").definitions
         brought = [*(made.sensors or []), *(made.schedules or [])]
         # Telling of failures starts no work.
         states = [s.default_status.value for s in brought if s.name != "notes_failures"]
