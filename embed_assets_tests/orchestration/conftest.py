@@ -13,8 +13,10 @@ from embed_assets.settings import PipelineSettings, load_settings
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def write_corpus(folder: Path) -> Path:
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
     """Four files of about 1 kB, so that 1 kB shards hold one each."""
+    folder = tmp_path / "corpus"
     folder.mkdir()
     for name in "abcd":
         sentences = [f"File {name} says the number {i} of its kind." for i in range(30)]
@@ -22,31 +24,19 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
-def settings_in(folder: Path, model: Path) -> PipelineSettings:
-    """A pipeline of four shards, of the corpus in a folder."""
+@pytest.fixture
+def settings(tmp_path: Path, corpus: Path, tiny_bert: Path) -> PipelineSettings:
+    """A pipeline of four shards."""
     return load_settings(
         {
             "name": "notes",
-            "corpus": str(folder / "corpus"),
-            "tables": str(folder / "tables"),
-            "model": str(model),
+            "corpus": str(corpus),
+            "tables": str(tmp_path / "tables"),
+            "model": str(tiny_bert),
             "shard_bytes": 1024,
             "shards_per_run": 2,
         }
     )
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    """Four files, each a shard."""
-    return write_corpus(tmp_path / "corpus")
-
-
-@pytest.fixture
-def settings(tmp_path: Path, corpus: Path, tiny_bert: Path) -> PipelineSettings:
-    """A pipeline of four shards."""
-    assert corpus == tmp_path / "corpus"
-    return settings_in(tmp_path, tiny_bert)
 
 
 class Project:

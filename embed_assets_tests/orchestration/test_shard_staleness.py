@@ -1,7 +1,5 @@
 """Which shards Dagster shows as outdated, and why; what its automation would run."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -9,7 +7,8 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.test_utils import BasicLoadingContext
 
-from embed_assets_tests.orchestration.conftest import Project, settings_in, write_corpus
+from embed_assets.settings import PipelineSettings
+from embed_assets_tests.orchestration.conftest import Project
 from embed_assets_tests.orchestration.ticking import Sensor, write
 
 STAGES = ("raw_corpus", "chunks", "embeddings", "quality_metrics")
@@ -37,49 +36,20 @@ def outdated(project: Project) -> dict[tuple[str, str], list[str]]:
     return {at: [cause.reason for cause in found] for at, found in causes.items() if found}
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """A folder in which all shards were made, in one run; to be copied to `live` beside it."""
-    live = tmp_path_factory.mktemp("staleness") / "live"
-    (live / "home").mkdir(parents=True)
-    write_corpus(live / "corpus")
-    with dg.DagsterInstance.local_temp(str(live / "home")) as instance:
-        project = Project(settings_in(live, tiny_bert), instance)
-        assert project.run("shards").success
-        assert project.run("embed", project.shards[0], project.shards[-1]).success
-    return live.rename(live.with_name("kept"))
-
-
 @pytest.fixture
-def live(kept: Path) -> Path:
-    """The same, at the path that its tables and runs know."""
-    folder = kept.with_name("live")
-    shutil.rmtree(folder, ignore_errors=True)
-    return Path(shutil.copytree(kept, folder))
-
-
-@pytest.fixture
-def corpus(live: Path) -> Path:
-    return live / "corpus"
-
-
-@pytest.fixture
-def done(live: Path, tiny_bert: Path) -> Iterator[Project]:
+def done(project: Project) -> Project:
     """All shards made, in one run."""
-    with dg.DagsterInstance.local_temp(str(live / "home")) as instance:
-        project = Project(settings_in(live, tiny_bert), instance)
-        assert outdated(project) == {}
-        yield project
-
-
-def test_a_look_that_finds_nothing_new_makes_nothing_outdated(done: Project) -> None:
-    assert done.run("shards").success
-    assert outdated(done) == {}
+    assert project.run("embed", project.shards[0], project.shards[-1]).success
+    assert outdated(project) == {}
+    return project
 
 
 def test_a_changed_file_makes_its_own_shard_outdated_and_no_other(
     done: Project, corpus: Path
 ) -> None:
+    # A look that finds nothing new makes nothing outdated.
+    assert done.run("shards").success
+    assert outdated(done) == {}
     write(corpus / "b.txt", "Something else altogether. " * 40)
     assert done.run("shards").success
     assert outdated(done) == {("raw_corpus", done.shards[1]): [NEW_DATA]}
@@ -107,25 +77,23 @@ def test_a_stage_run_alone_over_all_makes_only_what_changed_outdated_below(
     assert outdated(done) == {("chunks", done.shards[1]): [NEW_DATA]}
 
 
-@pytest.mark.parametrize(
-    ("values", "stages"),
-    [
+def test_a_setting_makes_the_shards_outdated_that_it_changes(done: Project) -> None:
+    pipeline, (first, second, *others) = done, done.shards
+    settings: list[tuple[dict[str, object], list[str]]] = [
         ({"max_tokens": 32}, ["chunks"]),
         ({"normalize": True}, ["embeddings"]),
         ({"max_records": 1000}, ["raw_corpus"]),
         ({"checkpoint_seconds": 5.0, "shards_per_run": 3}, []),
-    ],
-)
-def test_a_setting_makes_the_shards_outdated_that_it_changes(
-    done: Project, values: dict[str, object], stages: list[str]
-) -> None:
-    changed = with_settings(done, **values)
-    everywhere = {(stage, shard): [NEW_CODE] for stage in stages for shard in done.shards}
-    assert outdated(changed) == everywhere
-    # Run for two of them: these two are up to date, and the others are not.
-    first, second, *others = done.shards
-    assert changed.run("embed", first, second).success
-    assert outdated(changed) == {(s, o): [NEW_CODE] for s in stages for o in others}
+    ]
+    for values, stages in settings:
+        pipeline = with_settings(pipeline, **values)
+        everywhere = {(stage, shard): [NEW_CODE] for stage in stages for shard in done.shards}
+        assert outdated(pipeline) == everywhere
+        # Run for two of them: these two are up to date, and the others are not.
+        assert pipeline.run("embed", first, second).success
+        assert outdated(pipeline) == {(s, o): [NEW_CODE] for s in stages for o in others}
+        assert pipeline.run("embed", others[0], others[-1]).success
+        assert outdated(pipeline) == {}
 
 
 def test_a_shard_is_known_as_soon_as_it_is_published_and_with_its_version(done: Project) -> None:
@@ -217,21 +185,21 @@ def test_with_conditions_the_file_sensor_looks_and_tells_but_starts_nothing(
     assert sensor.tick().observed == []
 
 
-def test_only_one_sensor_launches(done: Project) -> None:
+def test_only_one_sensor_launches(settings: PipelineSettings, project: Project) -> None:
     def names(made: Project) -> list[str]:
         return sorted(s.name for s in made.definitions.sensors or [] if s.name != "notes_failures")
 
-    assert names(done) == ["notes_files"]
-    assert names(with_settings(done, automation="stale")) == ["notes_automation", "notes_files"]
+    assert names(project) == ["notes_files"]
+    assert names(with_settings(project, automation="stale")) == ["notes_automation", "notes_files"]
     key = dg.AssetKey(["notes", "chunks"])
-    assert done.definitions.resolve_asset_graph().get(key).automation_condition is None
+    assert project.definitions.resolve_asset_graph().get(key).automation_condition is None
 
 
 def test_sensors_and_schedules_are_off_unless_the_settings_switch_them_on(
-    done: Project,
+    project: Project,
 ) -> None:
     for is_on in (False, True):
-        made = with_settings(done, switched_on=is_on, automation="stale").definitions
+        made = with_settings(project, switched_on=is_on, automation="stale").definitions
         brought = [*(made.sensors or []), *(made.schedules or [])]
         # Telling of failures starts no work.
         states = [s.default_status.value for s in brought if s.name != "notes_failures"]
