@@ -78,22 +78,22 @@ def test_a_stage_run_alone_over_all_makes_only_what_changed_outdated_below(
 
 
 def test_a_setting_makes_the_shards_outdated_that_it_changes(done: Project) -> None:
-    pipeline, (first, second, *others) = done, done.shards
+    def everywhere(stages: list[str], shards: list[str]) -> dict[tuple[str, str], list[str]]:
+        return {(stage, shard): [NEW_CODE] for stage in stages for shard in shards}
+
     settings: list[tuple[dict[str, object], list[str]]] = [
-        ({"max_tokens": 32}, ["chunks"]),
-        ({"normalize": True}, ["embeddings"]),
-        ({"max_records": 1000}, ["raw_corpus"]),
         ({"checkpoint_seconds": 5.0, "shards_per_run": 3}, []),
+        ({"max_records": 1000}, ["raw_corpus"]),
+        ({"normalize": True}, ["embeddings"]),
+        ({"max_tokens": 32}, ["chunks"]),
     ]
     for values, stages in settings:
-        pipeline = with_settings(pipeline, **values)
-        everywhere = {(stage, shard): [NEW_CODE] for stage in stages for shard in done.shards}
-        assert outdated(pipeline) == everywhere
-        # Run for two of them: these two are up to date, and the others are not.
-        assert pipeline.run("embed", first, second).success
-        assert outdated(pipeline) == {(s, o): [NEW_CODE] for s in stages for o in others}
-        assert pipeline.run("embed", others[0], others[-1]).success
-        assert outdated(pipeline) == {}
+        changed = with_settings(done, **values)
+        assert outdated(changed) == everywhere(stages, done.shards)
+    # Run for two of them: these two are up to date, and the others are not.
+    first, second, *others = done.shards
+    assert changed.run("embed", first, second).success
+    assert outdated(changed) == everywhere(stages, others)
 
 
 def test_a_shard_is_known_as_soon_as_it_is_published_and_with_its_version(done: Project) -> None:
@@ -138,7 +138,7 @@ def automated(done: Project) -> Automated:
     return made
 
 
-def test_the_condition_runs_a_changed_shard_through_all_stages_once(
+def test_the_condition_runs_changed_and_new_shards_through_all_stages_once(
     automated: Automated, corpus: Path
 ) -> None:
     project = automated.project
@@ -150,16 +150,12 @@ def test_the_condition_runs_a_changed_shard_through_all_stages_once(
     assert project.run("embed", b).success
     assert automated.tick() == {}
 
-
-def test_the_condition_runs_new_shards_and_ignores_a_look_that_finds_nothing(
-    automated: Automated, corpus: Path
-) -> None:
-    project = automated.project
     write(corpus / "e.txt", "One more file. " * 60)
     assert project.run("shards").success
     e = project.shards[-1]
     assert automated.tick() == {stage: [e] for stage in STAGES}
     assert project.run("embed", e).success
+    # A look that finds nothing is ignored.
     assert project.run("shards").success
     assert automated.tick() == {}
 
