@@ -279,6 +279,7 @@ def test_losing_to_another_run_is_one_line(
     assert result.stderr == "error: shards was replaced by another run meanwhile; run again\n"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_one_bad_shard_stops_no_other_and_is_named(
     tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +305,7 @@ def test_one_bad_shard_stops_no_other_and_is_named(
     assert len(tables.quality_metrics.states()) == 3
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_says_why_shards_are_made_again(tmp_path: Path, tiny_bert: Path) -> None:
     write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abc"})
     flags = ("--corpus", "corpus", "--model", tiny_bert, "--shard-bytes", 1024, "--device", "cpu")
@@ -352,6 +354,7 @@ def test_switches_and_repeatable_flags_arrive(tmp_path: Path) -> None:
     assert settings.exclude == (".*/",)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_tune_says_what_to_do_first_then_keeps_what_it_found(
     tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_new_model_is_compared_with_the_one_before(tmp_path: Path, tiny_bert: 
         assert report.plots["drift"].startswith(PNG)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_new_files_move_the_mean_and_are_counted(tmp_path: Path, tiny_bert: Path) -> None:
     write_files(tmp_path / "corpus", {"a.txt": "Apples are red. " * 90})
     settings = settings_for(tmp_path, tiny_bert)
@@ -73,6 +74,7 @@ def test_new_files_move_the_mean_and_are_counted(tmp_path: Path, tiny_bert: Path
     assert "drift_texts" not in summary
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_damage_to_what_stands_shows_in_the_report(tmp_path: Path, tiny_bert: Path) -> None:
     write_files(tmp_path / "corpus", {"a.txt": "Apples are red. " * 90})
     settings = settings_for(tmp_path, tiny_bert)
@@ -87,6 +89,7 @@ def test_damage_to_what_stands_shows_in_the_report(tmp_path: Path, tiny_bert: Pa
     assert spoilt["chunk_id"].sort()[0] in failed.sentence
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_shards_that_wait_for_another_model_are_not_failures(
     tmp_path: Path, tiny_bert: Path
 ) -> None:

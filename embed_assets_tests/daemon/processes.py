@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 _PROGRAMS = Path(sys.executable).parent
 # The daemon looks at backfills every 30 s; there is no setting for it.
 _FAST_DAEMON = (
-    "from dagster._daemon import controller; controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1; "
+    "from dagster._daemon import controller; controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 2; "
     "from dagster._daemon.cli import main; main()"
 )
 
@@ -34,7 +34,7 @@ def until(ask: Callable[[], T], what: str, seconds: float = 600) -> T:
     deadline = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain until {what}"
-        time.sleep(0.2)
+        time.sleep(0.5)
     return answer
 
 
@@ -104,7 +104,7 @@ def web_server(project: Path, home: Path, workspace: Path, port: int) -> Program
 
 
 def daemon(project: Path, home: Path, workspace: Path, *, fast: bool) -> Program:
-    """Starts runs, walks backfills, retries; `fast` looks at backfills every second."""
+    """Starts runs, walks backfills, retries; `fast` looks at backfills every two seconds."""
     program = [sys.executable, "-c", _FAST_DAEMON] if fast else [str(_PROGRAMS / "dagster-daemon")]
     arguments = [*program, "run", "-w", str(workspace)]
     return Program(arguments, home, project / "daemon.log")

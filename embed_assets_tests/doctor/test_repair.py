@@ -67,8 +67,10 @@ def test_a_lost_file_is_made_again_without_embedding(
     assert embedded_again(settings, child) == 0
 
 
-@pytest.mark.parametrize("content", [b"", b'{"commitInfo":{"time'])
-@pytest.mark.parametrize("table", ["embeddings", "chunks", "shards"])
+@pytest.mark.parametrize(
+    ("table", "content"),
+    [("embeddings", b'{"commitInfo":{"time'), ("chunks", b""), ("shards", b'{"commitInfo":{"time')],
+)
 def test_a_commit_that_was_never_finished_is_taken_back(
     settings: PipelineSettings, child: Child, table: str, content: bytes
 ) -> None:
@@ -172,7 +174,7 @@ def test_the_command_says_what_it_did_and_what_is_left(
 
 
 @pytest.mark.parametrize(
-    "n_damages", [3, pytest.param(100, marks=pytest.mark.soak)], ids=["quick", "soak"]
+    "n_damages", [1, pytest.param(100, marks=pytest.mark.soak)], ids=["quick", "soak"]
 )
 def test_any_damage_is_mended_by_repair_and_a_run(
     settings: PipelineSettings, child: Child, n_damages: int

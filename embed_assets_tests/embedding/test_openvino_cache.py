@@ -95,20 +95,16 @@ def without_weights(entry: Path) -> None:
     (entry / "model.bin").unlink()
 
 
-@pytest.mark.parametrize(
-    "damage", [one_bit, cut_short, without_digests, unreadable_digests, without_weights]
-)
 def test_a_damaged_model_is_converted_again(
-    cache: Path,
-    settings: PipelineSettings,
-    conversions: list[object],
-    damage: Callable[[Path], None],
+    cache: Path, settings: PipelineSettings, conversions: list[object]
 ) -> None:
     loaded(settings)
-    damage(next(cache.iterdir()))
-    refuse_wrong_vectors(settings)
-    loaded(settings)
-    assert len(conversions) == 2
+    for damage in (one_bit, cut_short, without_digests, unreadable_digests, without_weights):
+        conversions.clear()
+        damage(next(cache.iterdir()))
+        refuse_wrong_vectors(settings)
+        loaded(settings)
+        assert len(conversions) == 1, damage.__name__
 
 
 def test_other_weights_are_another_model(

@@ -139,24 +139,32 @@ def test_a_layer_saved_in_half_precision_runs_in_every_precision(
 
 
 @pytest.mark.parametrize(
-    ("values", "arguments"),
+    ("backend", "values", "arguments"),
     [
-        ({"truncate_dim": 8}, {"truncate_dim": 8}),
-        ({"truncate_dim": 32}, {"truncate_dim": 32}),
-        ({"truncate_dim": 8, "normalize": True}, {"truncate_dim": 8, "normalize_embeddings": True}),
-        ({"max_tokens": 48, "overlap": 8}, {}),
-        ({"document_prompt": "text | "}, {}),
-        ({"document_prompt": ""}, {}),
+        ("torch", {"truncate_dim": 8}, {"truncate_dim": 8}),
+        ("torch", {"truncate_dim": 32}, {"truncate_dim": 32}),
+        *(
+            (
+                backend,
+                {"truncate_dim": 8, "normalize": True},
+                {"truncate_dim": 8, "normalize_embeddings": True},
+            )
+            for backend in ("torch", "auto")
+        ),
+        # Backends get tokens: where a chunk ends is none of their business, a prompt may be.
+        ("torch", {"max_tokens": 48, "overlap": 8}, {}),
+        ("torch", {"document_prompt": "text | "}, {}),
+        ("auto", {"document_prompt": "text | "}, {}),
+        ("torch", {"document_prompt": ""}, {}),
     ],
 )
-@pytest.mark.parametrize("backend", ["torch", "auto"])
 @pytest.mark.parametrize("family", ["bert-prompts", "bert-without-prompt-in-mean", "qwen"])
 def test_settings_mean_what_they_mean_in_sentence_transformers(
     tiny_model: Callable[[str], Path],
     family: str,
+    backend: str,
     values: dict[str, object],
     arguments: dict[str, object],
-    backend: str,
 ) -> None:
     settings = cpu_settings(tiny_model(family), backend=backend, **values)
     texts, chunks = chunked(settings)

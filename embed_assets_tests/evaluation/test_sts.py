@@ -76,9 +76,20 @@ def test_spearman_is_that_of_sentence_transformers_own_evaluator(
     assert score_sts(pairs, embedder).value == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    # Of all pairs it is the published figure; of every sixth, what sentence-transformers gives.
+    [
+        pytest.param(6, 0.8130, marks=pytest.mark.slow),
+        pytest.param(1, 0.8203, marks=pytest.mark.soak),
+    ],
+    ids=["every sixth pair", "all pairs"],
+)
 @pytest.mark.skipif(not STS_BENCHMARK.exists(), reason="the STS benchmark is not at hand")
-def test_the_bundled_model_reaches_its_published_figure() -> None:
+def test_the_bundled_model_reaches_its_known_figure(
+    every: int, expected: float, tmp_path: Path
+) -> None:
+    lines = STS_BENCHMARK.read_text().splitlines()[::every]
     embedder = TextEmbedder(load_settings({"device": "cpu"}), "fp32")
-    spearman = score_sts(load_pairs(STS_BENCHMARK), embedder)
-    assert spearman.value == pytest.approx(0.8203, abs=0.0002)
+    spearman = score_sts(load_pairs(write_lines(tmp_path / "pairs.csv", lines)), embedder)
+    assert spearman.value == pytest.approx(expected, abs=0.0002)

@@ -252,7 +252,7 @@ def test_a_file_that_changed_since_it_was_listed_is_put_right_by_the_next_run(
     assert read(settings, "raw_corpus")["text"].to_list() == ["new"] * (n_changes + 1)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not NASTY.is_dir(), reason="needs ../shared/data/nasty")
 def test_the_nasty_folder_goes_through_in_one_run(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, Path(BUNDLED_MODEL), corpus=str(NASTY), shard_bytes="1MiB")

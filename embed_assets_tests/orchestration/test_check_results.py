@@ -86,6 +86,7 @@ def test_a_refused_shard_fails_its_check_and_the_ui_says_what_the_command_says(
     assert InputError.__name__ not in reason
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_report_brings_every_check_up_to_date(project: Project) -> None:
     project.settings = project.settings.model_copy(update={"max_duplicate_share": 0.0})
     bar = ProgressBar({})

@@ -54,14 +54,12 @@ def done(project: Project) -> Project:
     return project
 
 
-def test_a_look_that_finds_nothing_new_makes_nothing_outdated(done: Project) -> None:
-    assert done.run("shards").success
-    assert outdated(done) == {}
-
-
 def test_a_changed_file_makes_its_own_shard_outdated_and_no_other(
     done: Project, corpus: Path
 ) -> None:
+    # A look that finds nothing new makes nothing outdated.
+    assert done.run("shards").success
+    assert outdated(done) == {}
     change_b(corpus)
     assert done.run("shards").success
     assert outdated(done) == {("raw_corpus", done.shards[1]): [NEW_DATA]}
@@ -89,25 +87,23 @@ def test_a_stage_run_alone_over_all_makes_only_what_changed_outdated_below(
     assert outdated(done) == {("chunks", done.shards[1]): [NEW_DATA]}
 
 
-@pytest.mark.parametrize(
-    ("values", "stages"),
-    [
-        ({"max_tokens": 32}, ["chunks"]),
-        ({"normalize": True}, ["embeddings"]),
-        ({"max_records": 1000}, ["raw_corpus"]),
+def test_a_setting_makes_the_shards_outdated_that_it_changes(done: Project) -> None:
+    def everywhere(stages: list[str], shards: list[str]) -> dict[tuple[str, str], list[str]]:
+        return {(stage, shard): [NEW_CODE] for stage in stages for shard in shards}
+
+    settings: list[tuple[dict[str, object], list[str]]] = [
         ({"checkpoint_seconds": 5.0, "shards_per_run": 3}, []),
-    ],
-)
-def test_a_setting_makes_the_shards_outdated_that_it_changes(
-    done: Project, values: dict[str, object], stages: list[str]
-) -> None:
-    changed = with_settings(done, **values)
-    everywhere = {(stage, shard): [NEW_CODE] for stage in stages for shard in done.shards}
-    assert outdated(changed) == everywhere
+        ({"max_records": 1000}, ["raw_corpus"]),
+        ({"normalize": True}, ["embeddings"]),
+        ({"max_tokens": 32}, ["chunks"]),
+    ]
+    for values, stages in settings:
+        changed = with_settings(done, **values)
+        assert outdated(changed) == everywhere(stages, done.shards)
     # Run for two of them: these two are up to date, and the others are not.
     first, second, *others = done.shards
     assert changed.run("embed", first, second).success
-    assert outdated(changed) == {(s, o): [NEW_CODE] for s in stages for o in others}
+    assert outdated(changed) == everywhere(stages, others)
 
 
 def test_a_shard_is_known_as_soon_as_it_is_published_and_with_its_version(done: Project) -> None:
@@ -152,7 +148,7 @@ def automated(done: Project) -> Automated:
     return made
 
 
-def test_the_condition_runs_a_changed_shard_through_all_stages_once(
+def test_the_condition_runs_changed_and_new_shards_through_all_stages_once(
     automated: Automated, corpus: Path
 ) -> None:
     project = automated.project
@@ -164,16 +160,12 @@ def test_the_condition_runs_a_changed_shard_through_all_stages_once(
     assert project.run("embed", b).success
     assert automated.tick() == {}
 
-
-def test_the_condition_runs_new_shards_and_ignores_a_look_that_finds_nothing(
-    automated: Automated, corpus: Path
-) -> None:
-    project = automated.project
     add_e(corpus)
     assert project.run("shards").success
     e = project.shards[-1]
     assert automated.tick() == {stage: [e] for stage in STAGES}
     assert project.run("embed", e).success
+    # A look that finds nothing is ignored.
     assert project.run("shards").success
     assert automated.tick() == {}
 

@@ -222,6 +222,7 @@ class DeclaredProject:
         return PipelineSettings(name=name, tables=f"{self.folder}/tables/{name}")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_command_line_reads_the_documents_before_it_embeds_them(
     tmp_path: Path, corpus: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

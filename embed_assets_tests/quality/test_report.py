@@ -102,6 +102,7 @@ def test_vectors_that_were_reused_do_not_count_as_speed() -> None:
     assert summary["reused_share"] == 1.0
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_shards_to_look_at_come_with_the_reason() -> None:
     sample = sample_frame({"big": [1, 0, 0], "small": [1, 0.2, 0], "odd": [-1, 0.2, 0]})
     report = corpus_report(metrics_frame({"big": BIG, "small": SMALL}), sample, SETTINGS)
@@ -119,6 +120,7 @@ def test_shards_to_look_at_come_with_the_reason() -> None:
     assert [finding.shard for finding in failures(report, "few_duplicates")] == ["small"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_handful_of_sampled_vectors_accuses_no_shard() -> None:
     few = sample_frame({"odd": [-1, 0, 0]}, MIN_VECTORS_FOR_MEAN - 1)
     sample = pl.concat([sample_frame({"a": [1, 0, 0], "b": [1, 0, 0.1]}), few])
@@ -166,6 +168,7 @@ def test_a_forged_shard_key_cannot_load_an_image() -> None:
     assert "![x]" not in markdown
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_shard_to_look_at_is_a_link_to_its_partition() -> None:
     report = corpus_report(metrics_frame({"small": SMALL}), sample_frame({}), SETTINGS)
     link = "[small](../../assets/notes/embeddings?view=partitions&partition=small)"
@@ -174,6 +177,7 @@ def test_a_shard_to_look_at_is_a_link_to_its_partition() -> None:
     )
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_blocking_check_names_shards_and_chunks() -> None:
     bad = Finding("norms_right", False, "small", "1 of 9 norms are wrong", ("chunk-1", "chunk-2"))
     report = corpus_report(
@@ -183,6 +187,7 @@ def test_a_blocking_check_names_shards_and_chunks() -> None:
     assert f"| norms_right | ✗\u00a0FAILED | {line} |" in report_markdown(report, "notes")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_money_is_device_time_at_the_price_of_an_hour() -> None:
     timed = {"device_seconds": 1800.0, "embedded_tokens": 500_000.0}
     # Made before device time was kept: in neither sum.
