@@ -113,7 +113,7 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
     from embed_assets import pipeline as stages
     from embed_assets.opened_pipeline import OpenedPipeline
     from embed_assets.settings import load_settings
-    from embed_assets.shard_stream import embed_shards, side_by_side
+    from embed_assets.shard_stream import embed_shards, shards_at_once, side_by_side
     from embed_assets.terminal import quiet_libraries
 
     quiet_libraries()
@@ -125,14 +125,16 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         encoder = NoEncoder(opened)
         shards = sorted(opened.pieces)
 
-        def host_stage(run: Callable[..., Outcome]) -> Generator[Result]:
-            return side_by_side(partial(run, pipeline=opened), shards, opened.settings.shard_bytes)
+        n_at_once = shards_at_once(opened.settings.shard_bytes)
+
+        def host_stage(run: Callable[..., Outcome], n_at_once: int) -> Generator[Result]:
+            return side_by_side(partial(run, pipeline=opened), shards, n_at_once)
 
         timed: dict[str, Callable[[], Generator[Result]]] = {
-            "raw_corpus": lambda: host_stage(stages.ingest_shard),
-            "chunks": lambda: host_stage(stages.chunk_shard),
+            "raw_corpus": lambda: host_stage(stages.ingest_shard, 1),
+            "chunks": lambda: host_stage(stages.chunk_shard, n_at_once),
             "embeddings": lambda: embed_shards(shards, opened, [lambda: encoder]),
-            "quality_metrics": lambda: host_stage(stages.measure_shard),
+            "quality_metrics": lambda: host_stage(stages.measure_shard, n_at_once),
         }
         seconds: dict[str, float] = {}
         cpu_seconds: dict[str, float] = {}
@@ -146,6 +148,7 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
             seconds[stage] = round(time.perf_counter() - started, 2)
             cpu_seconds[stage] = round(time.process_time() - cpu, 2)
     total = sum(seconds.values())
+    to_embeddings = total - seconds["quality_metrics"]
     sender.send(
         {
             "fast": fast,
@@ -156,6 +159,7 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
             "cpu_seconds_of_stages": cpu_seconds,
             "cpu_seconds": round(sum(cpu_seconds.values()), 2),
             "mb_per_second": round(plan.n_bytes / 1e6 / total, 2),
+            "mb_per_second_to_embeddings": round(plan.n_bytes / 1e6 / to_embeddings, 2),
             "peak_memory_mb": round(peak_memory() / 1e6),
         }
     )

@@ -45,14 +45,13 @@ def shards_at_once(shard_bytes: int) -> int:
 
 
 def side_by_side(
-    run_shard: Callable[[str], Outcome], shards: Iterable[str], shard_bytes: int
+    run_shard: Callable[[str], Outcome], shards: Iterable[str], n_at_once: int
 ) -> Generator[Result]:
-    """Run a stage for shards of about that size, a few at a time; one that fails stops no other.
+    """Run a stage for shards, `n_at_once` at a time; one that fails stops no other.
 
     Results come in the order of the shards. Close the iterator to give up: what has begun is
     finished, no more begins.
     """
-    n_at_once = shards_at_once(shard_bytes)
     # With a thread per core for every shard, matrix products would mostly wait for each other.
     n_blas_threads = 1 if n_at_once > 1 else None
     in_flight: deque[tuple[str, Future[Outcome]]] = deque()

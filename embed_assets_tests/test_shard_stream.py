@@ -167,10 +167,7 @@ def outcome(shard: str) -> Outcome:
     return Outcome(shard, "chunks", True, 1)
 
 
-def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order() -> None:
     both = threading.Barrier(2)
 
     def run(shard: str) -> Outcome:
@@ -179,7 +176,7 @@ def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order(
             raise InputError("b is broken")
         return outcome(shard)
 
-    results = list(side_by_side(run, "abcd", shard_bytes=1 << 20))
+    results = list(side_by_side(run, "abcd", n_at_once=2))
     assert [shard for shard, _ in results] == list("abcd")
     assert [type(result) for _, result in results] == [Outcome, InputError, Outcome, Outcome]
 
@@ -203,7 +200,7 @@ def test_giving_up_finishes_what_has_begun_and_begins_no_more() -> None:
         finished.append(shard)
         return outcome(shard)
 
-    with closing(side_by_side(run, map(str, range(100)), shard_bytes=1 << 20)) as results:
+    with closing(side_by_side(run, map(str, range(100)), n_at_once=2)) as results:
         next(results)
     assert begun == finished
     assert len(begun) < 100

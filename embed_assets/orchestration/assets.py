@@ -33,7 +33,7 @@ from embed_assets.outcome import Outcome
 from embed_assets.quality.check_summary import CheckSummary, summarized
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS, Finding
 from embed_assets.settings import PipelineSettings
-from embed_assets.shard_stream import Result, embed_shards, side_by_side
+from embed_assets.shard_stream import Result, embed_shards, shards_at_once, side_by_side
 from embed_assets.vector_checks import BadVectors
 
 _SHARD_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k not in CORPUS_CHECKS}
@@ -45,14 +45,16 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
     A pipeline that embeds another one's documents has no shards and raw_corpus of its own.
     """
     stage = partial(_stage_asset, settings, observer)
+    n_at_once = shards_at_once(settings.shard_bytes)
     files, documents = _key(settings, "files"), dg.AssetKey([settings.shards_owner, "raw_corpus"])
     reading = [
         shards_asset(settings, observer),
-        stage("raw_corpus", stages.ingest_shard, upstream=files),
+        # Most of reading files is Python, of which only one thread runs: two would only wait.
+        stage("raw_corpus", stages.ingest_shard, upstream=files, n_at_once=1),
     ]
     return [
         *(reading if settings.documents_of is None else []),
-        stage("chunks", stages.chunk_shard, upstream=documents),
+        stage("chunks", stages.chunk_shard, upstream=documents, n_at_once=n_at_once),
         _embeddings_asset(settings, observer),
         _quality_metrics_asset(settings, observer),
         quality_report_asset(settings, observer),
@@ -67,6 +69,7 @@ def _stage_asset(
     run: Callable[..., Outcome],
     *,
     upstream: dg.AssetKey,
+    n_at_once: int,
 ) -> dg.AssetsDefinition:
     @shard_asset(settings, stage, observer, upstream=upstream, code=run)
     def stage_asset(
@@ -76,7 +79,7 @@ def _stage_asset(
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.by_shard[stage])
         work = partial(_timed, run, pipeline=pipeline, force=config.force)
-        walk = partial(side_by_side, work, shard_bytes=settings.shard_bytes)
+        walk = partial(side_by_side, work, n_at_once=n_at_once)
         outcomes = run_shards(context, stage, walk, observer, events)
         yield from _results(pipeline, stage, outcomes, events)
 
@@ -150,7 +153,7 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.quality_metrics)
         measure = partial(stages.measure_shard, pipeline=pipeline, force=config.force)
-        walk = partial(side_by_side, measure, shard_bytes=settings.shard_bytes)
+        walk = partial(side_by_side, measure, n_at_once=shards_at_once(settings.shard_bytes))
         outcomes = run_shards(context, "quality_metrics", walk, observer, events)
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         summaries = _checked(_SHARD_CHECKS, findings, observer)

@@ -53,15 +53,14 @@ def _print_next(made: NewPipeline, file: Path, project: Project) -> None:
     if made.files is not None:
         n_bytes = sum(each.n_bytes for each in made.files.files)
         out.print(f"corpus: {len(made.files.files):,} files, {size(n_bytes)}")
-    first = made.settings.documents_of
+    owner = made.settings.documents_of
+    first = f"{owner}/raw_corpus, then {name}" if owner else f"{name}/shards first, then the rest"
+    sensor = f"{name}_documents" if owner else f"{name}_files"
+    switch = "leave it to" if made.settings.switched_on else "switch on"
     steps = {
         f"embed-assets run --pipeline {name}": "embed it now",
         f'embed-assets search "how do I open a file" --pipeline {name}': "the nearest chunks",
-        "embed-assets ui": f"materialise {name}/shards first, then the rest; or switch on the "
-        f"sensor {name}_files under Automation"
-        if first is None
-        else f"materialise {first}/raw_corpus, then {name}; or switch on the sensor "
-        f"{name}_documents",
+        "embed-assets ui": f"materialise {first}; or {switch} the sensor {sensor}",
     }
     if not Path.cwd().is_relative_to(project.root):
         steps = {f"cd {shlex.quote(str(project.root))}": "", **steps}

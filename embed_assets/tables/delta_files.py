@@ -228,7 +228,11 @@ def reading(uri: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise InputError(f"the table at {uri} cannot be read: {_first_line(error)}") from error
+        root = uri.rpartition("/")[0]
+        raise InputError(
+            f"the table at {uri} cannot be read: {_first_line(error)}; if the file is damaged, "
+            f"embed-assets doctor --tables {root} says so, and --repair mends it"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
