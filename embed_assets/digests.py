@@ -1,21 +1,15 @@
 """Content digests: the ids, text hashes and versions that make a run repeatable anywhere.
 
-Single digests are BLAKE2b (RFC 7693), those of whole columns BLAKE3. Parts are length-prefixed, so
-that ("ab", "c") and ("a", "bc") never meet. 128 bits: among 10^12 texts the chance of any two
-colliding is about 1e-15.
+Everything is BLAKE2b (RFC 7693) over length-prefixed parts, so that ("ab", "c") and ("a", "bc")
+never meet. 128 bits: among 10^12 texts the chance of any two colliding is about 1e-15.
 """
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import polars as pl
-import polars_hash as plh
-
 # Read files in pieces of 1 MiB: larger ones gain nothing once the disk cache is warm.
 _FILE_PIECE_BYTES = 1 << 20
-# 128 bits.
-_HEX_CHARS = 32
 
 
 def digest(*parts: str | int) -> str:
@@ -35,19 +29,6 @@ def _framed(part: str | int) -> bytes:
     # "surrogatepass": a POSIX file name may hold bytes that are not UTF-8.
     encoded = str(part).encode("utf-8", "surrogatepass")
     return len(encoded).to_bytes(8, "little") + encoded
-
-
-def text_hashes(texts: pl.Series) -> pl.Series:
-    """Hex digest (32 characters) of each text's UTF-8 bytes, (n,)."""
-    hashes = plh.col(texts.name).chash.blake3().str.head(_HEX_CHARS)
-    return texts.to_frame().select(hashes).to_series()
-
-
-def row_digests(frame: pl.DataFrame) -> pl.Series:
-    """Hex digest (32 characters) of each row's columns in order, (n,)."""
-    texts = [pl.col(name).cast(pl.String) for name in frame.columns]
-    framed = [pl.format("{}:{}", text.str.len_bytes(), text) for text in texts]
-    return text_hashes(frame.select(pl.concat_str(framed)).to_series())
 
 
 def file_sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embed_assets.checksums import rows_digest, with_checksums
 from embed_assets.chunking.token_windows import Chunk
-from embed_assets.digests import row_digests, text_hashes
+from embed_assets.column_digests import row_digests, text_hashes
 from embed_assets.rows import CHECKPOINTS, CHUNKS, SHARD_TABLES
 from embed_assets.sources.source import Document, Rejection
 

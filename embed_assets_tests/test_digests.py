@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed_assets.digests import digest, digest_of, file_sha256, row_digests, text_hashes
+from embed_assets.column_digests import row_digests, text_hashes
+from embed_assets.digests import digest, digest_of, file_sha256
 
 PART = st.text(st.characters(), max_size=5) | st.integers(-9, 9)
 

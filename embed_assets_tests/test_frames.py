@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from embed_assets import frames
 from embed_assets.checksums import is_complete, is_sound, row_checksums
 from embed_assets.chunking.token_windows import Chunk
-from embed_assets.digests import text_hashes
+from embed_assets.column_digests import text_hashes
 from embed_assets.rows import SHARD_TABLES
 from embed_assets.sources.source import Document, Rejection
 from embed_assets_tests.tables.example_frames import EXAMPLES, INSTANT
