@@ -33,6 +33,7 @@ sys.exit(gpu.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.soak
 def test_it_runs_from_end_to_end_with_little_installed_on_a_cpu(tmp_path: Path) -> None:
     options = "--device cpu --tiny --tokens 3000 --lengths 8 mix --precision fp32 --budget 200"
     done = subprocess.run(

@@ -98,7 +98,7 @@ def test_the_switch_is_one_variable_and_goes_both_ways(
 
 
 @needs_postgres
-@pytest.mark.slow
+@pytest.mark.soak
 def test_several_processes_may_meet_an_empty_database(checkout: Path) -> None:
     home = checkout / "home"
     home.mkdir()

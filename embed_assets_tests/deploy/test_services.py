@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_services_find_each_other_and_a_run_outlives_its_code_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_out_of_memory_while_capturing_is_out_of_memory() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_the_model_can_be_handed_to_torch_compile(tiny_bert: Path) -> None:
     import torch
 

@@ -21,7 +21,7 @@ def lab(tmp_path: Path, tiny_bert: Path) -> Lab:
     return lab
 
 
-@pytest.mark.parametrize("step", ["before", "committed"])
+@pytest.mark.parametrize("step", [pytest.param("before", marks=pytest.mark.soak), "committed"])
 def test_a_killed_run_costs_at_most_what_was_not_yet_committed(lab: Lab, step: str) -> None:
     n_texts = 0
     for nth in (2, 5, 3):
