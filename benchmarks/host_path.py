@@ -43,7 +43,7 @@ def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", required=True, help="folder of text")
-    parser.add_argument("--shard-bytes", default="4MiB")
+    parser.add_argument("--shard-bytes", default="16MiB")
     parser.add_argument("--copies", type=int, default=1, help="how often the corpus is written")
     parser.add_argument("--repeats", type=int, default=3, help="the median is reported")
     arguments = parser.parse_args()
