@@ -104,7 +104,7 @@ def _list_bytes(column: pl.Series) -> pl.Series:
     numbers = column.explode(empty_as_null=False, keep_nulls=False).fill_null(0).to_numpy()
     little = np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("<"))
     lengths = column.list.len().fill_null(0).to_numpy().astype(np.int64)
-    offsets = np.cumsum([0, *(lengths * little.itemsize)], dtype=np.int64)
+    offsets = np.append(0, np.cumsum(lengths * little.itemsize))
     lists = list_array(Array.from_numpy(offsets), Array.from_numpy(little.view(np.uint8)))
     data = pl.Series(column.name, pl.Series(lists).cast(pl.Binary))
     return data.set(column.is_null(), None) if column.has_nulls() else data

@@ -1,7 +1,7 @@
 """Many shards without a pause. Memory is bounded by the number of shards at once.
 
-Of the stages that need no device, a few shards go side by side: library code, which is most of the
-work, lets other threads run. While a device embeds shard n, one thread reads shard n + 1 and the
+Of stages that are library code for the most part, which lets other threads run, a few shards go
+side by side. While a device embeds shard n, one thread reads shard n + 1 and the
 caller's publishes shard n - 1.
 """
 
@@ -31,7 +31,7 @@ Result = tuple[str, Outcome | Exception]
 _Read = ShardVectors | Outcome
 
 
-# Text that is in work at once; a shard may be larger. What is made of it takes some ten times that.
+# Text that is in work at once; a shard may be larger. Chunking takes some twenty times that.
 _BYTES_AT_ONCE = 64 << 20
 
 
