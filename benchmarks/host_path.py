@@ -188,7 +188,7 @@ class NoEncoder:
         vectors = np.random.default_rng(0).normal(size=(4096, self.dimension))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         self._vectors = vectors.astype(np.float32)
-        self._tokenizer = load_tokenizer(opened.model.folder)
+        self._tokenizer = load_tokenizer(opened.model)
 
     def plan(self, lengths: NDArray[np.int64], max_tokens_per_batch: int) -> list[Batch]:
         """Texts of similar length together."""

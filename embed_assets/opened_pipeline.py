@@ -119,7 +119,7 @@ class OpenedPipeline:
     @cached_property
     def _chunker(self) -> TokenWindows:
         return TokenWindows(
-            load_tokenizer(self.model.folder),
+            load_tokenizer(self.model),
             models.resolved_max_tokens(self.settings, self.model),
             self.settings.overlap,
             models.document_prompt(self.settings, self.model),

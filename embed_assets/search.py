@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embed_assets import calibration
 from embed_assets.embedding import model as models
 from embed_assets.embedding.backends import load_encoder
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.errors import InputError
 from embed_assets.fingerprints import recorded_configurations
@@ -34,8 +35,8 @@ class Hit:
 def search(tables: Tables, query: str, k: int, device: Device = "auto") -> list[Hit]:
     """The k chunks with the highest cosine to the query, best first.
 
-    The query is embedded by the model that made the vectors, as the table `fingerprints` tells:
-    in fp32 where they are int8.
+    The query is embedded in fp32 by the model that made the vectors, as the table `fingerprints`
+    tells.
     Memory holds one shard's vectors at a time. Raises InputError if there are no vectors yet.
     """
     encoder, fingerprint = _encoder_of(tables, device)
@@ -86,10 +87,11 @@ def _check_model(settings: PipelineSettings, fingerprint: str, calibrations: Seq
 
 
 def _load(settings: PipelineSettings) -> Encoder:
-    # A query is one short text: half precision changes its vector by less than 1e-4, and the int8
-    # vectors of a corpus are compared best with an exact one. Converting would take longer.
-    precision = "fp32" if settings.precision in ("auto", "int8") else settings.precision
-    return load_encoder(settings.model_copy(update={"backend": "torch"}), precision)
+    # A query is one short text: an exact vector costs nothing, and is compared best with any. On a
+    # GPU what packing takes to begin with is longer than a query.
+    if resolve_device(settings.device) == "cuda":
+        settings = settings.model_copy(update={"backend": "torch"})
+    return load_encoder(settings, "fp32")
 
 
 def _nearest(

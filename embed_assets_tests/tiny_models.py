@@ -8,8 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embed_assets.embedding.model import open_model
+from embed_assets.embedding.tokenizer import load_tokenizer
+from embed_assets.settings import load_settings
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
 #: What the tokenizers are trained on, and what the tests cut into chunks.
 TEXTS = (
@@ -335,3 +340,8 @@ def sentence_transformer(folder: Path) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(folder), device="cpu")
+
+
+def tokenizer_of(folder: Path) -> "Tokenizer":
+    """The tokenizer of a model folder, as the pipeline uses it."""
+    return load_tokenizer(open_model(load_settings({"model": str(folder)})))

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from embed_assets.embedding import openvino_runtime
 from embed_assets.embedding.cuda_encoder import new_cuda_encoder
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.model import Model, open_model
@@ -12,7 +13,8 @@ from embed_assets.embedding.openvino_encoder import OpenVinoEncoder
 from embed_assets.embedding.openvino_int8 import quantised, refuse_without_nncf
 from embed_assets.embedding.openvino_model import CannotConvert, converted
 from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import new_torch_encoder, resolve_device
+from embed_assets.embedding.torch_encoder import new_torch_encoder
+from embed_assets.embedding.torch_reference import TorchReference
 from embed_assets.errors import InputError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ def new_encoder(
         return new_cuda_encoder(settings, precision, model)
     if not openvino_runs(settings, precision):
         return new_torch_encoder(settings, precision, model)
-    reference = new_torch_encoder(settings, "fp32", model)
+    reference = TorchReference(settings, model)
     try:
         return OpenVinoEncoder(converted(reference), reference, settings, precision)
     except CannotConvert as error:
@@ -59,7 +61,9 @@ def new_encoder(
             settings.model,
             error,
         )
-    return reference if precision == "fp32" else new_torch_encoder(settings, precision, model)
+    if precision == "fp32":
+        return reference.loaded
+    return new_torch_encoder(settings, precision, model)
 
 
 def _int8_encoder(
@@ -68,7 +72,7 @@ def _int8_encoder(
     refuse_int8_without_backend(settings)
     if calibration is None or not len(calibration):
         raise InputError("precision int8 needs texts to be fitted to, and there are none")
-    reference = new_torch_encoder(settings, "fp32", model)
+    reference = TorchReference(settings, model)
     try:
         return OpenVinoEncoder(quantised(reference, calibration), reference, settings, "int8")
     except CannotConvert as error:

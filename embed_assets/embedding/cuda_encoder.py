@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.embedding.captured_graphs import CapturedGraphs
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.device_memory import release_cached_memory
 from embed_assets.embedding.encoder import DeviceOutOfMemory, Encoder, encode_all
 from embed_assets.embedding.encoder_settings import EncoderSettings
@@ -24,7 +25,6 @@ from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.torch_encoder import (
     TorchEncoder,
     load_transformer,
-    resolve_device,
 )
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.embedding.device_memory import out_of_memory_reason
-from embed_assets.embedding.encoder import DeviceOutOfMemory
+from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.length_buckets import Batch, plan_batches
-from embed_assets.embedding.openvino_model import padded
+from embed_assets.embedding.model_folder import leaves_prompt_out
+from embed_assets.embedding.openvino_model import pad_id
 from embed_assets.embedding.openvino_runtime import compiled
 from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import TorchEncoder
+from embed_assets.embedding.torch_reference import TorchReference
+from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
     import openvino
@@ -28,16 +30,28 @@ _REQUESTS_PER_STREAM = 2
 
 
 class OpenVinoEncoder:
-    """A converted sentence-transformers model. Tokenizing and queries stay with torch, in fp32."""
+    """A converted sentence-transformers model. torch is loaded only where it was never converted,
+    and for the queries of models that leave the prompt out of the mean.
+    """
 
     def __init__(
         self,
         model: "openvino.Model",
-        reference: TorchEncoder,
+        reference: TorchReference,
         settings: EncoderSettings,
         precision: str,
     ) -> None:
-        """`reference` is the same model in torch, from which `model` was converted."""
+        """`reference` is the same model in torch, from which `model` was converted.
+
+        Raises InputError where truncate_dim is more than the model has.
+        """
+        full = model.output(0).partial_shape[1].get_length()
+        if settings.truncate_dim is not None and settings.truncate_dim > full:
+            raise InputError(
+                f"truncate_dim {settings.truncate_dim} is more than the model's {full} dimensions"
+            )
+        self._dimension = settings.truncate_dim or full
+        self._pad_id = pad_id(model)
         self._reference = reference
         self._precision = precision
         self._normalize = settings.normalize
@@ -48,7 +62,7 @@ class OpenVinoEncoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self._reference.dimension
+        return self._dimension
 
     @property
     def device(self) -> str:
@@ -79,7 +93,7 @@ class OpenVinoEncoder:
         free = [self._compiled.create_infer_request() for _ in range(n_requests)]
         try:
             for batch in batches:
-                arrays = padded(tokens, batch.rows, self._reference)
+                arrays = tokens.padded(batch.rows, self._pad_id)
                 if not free:
                     done, request, _ = under_way.popleft()
                     free.append(request)
@@ -97,11 +111,18 @@ class OpenVinoEncoder:
 
     def token_ids(self, text: str) -> list[int]:
         """What the model's own preprocessing makes of a document."""
-        return self._reference.token_ids(text)
+        return self._reference.texts.document(text)
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
-        """The vector (dimension,) of a search query, in fp32 by torch."""
-        return self._reference.encode_query(text)
+        """The vector (dimension,) of a search query, with the query prompt in front."""
+        ids = np.array(self._reference.texts.query(text), dtype=np.int32)
+        # Another prompt's length was traced than that of queries; no tokens, nothing to run.
+        if leaves_prompt_out(self._reference.model.folder) or not len(ids):
+            return self._reference.loaded.encode_query(text)
+        tokens = TokenRows(ids, np.array([0, len(ids)]))
+        vectors, _ = encode_all(self, tokens, len(ids))
+        query: NDArray[np.float32] = vectors[0]
+        return query
 
     def _result(self, batch: Batch, request: Any) -> NDArray[np.float32]:  # noqa: ANN401
         try:

@@ -7,7 +7,6 @@ whose digest is part of the fingerprint. nncf is the extra `int8`.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from io import StringIO
@@ -16,17 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_assets.embedding import openvino_cache
 from embed_assets.embedding.openvino_model import (
     INPUTS,
     converted,
+    keep,
     model_key,
-    padded,
+    pad_id,
     read_kept,
-    save,
 )
 from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import TorchEncoder
+from embed_assets.embedding.torch_reference import TorchReference
 from embed_assets.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,8 +39,8 @@ def refuse_without_nncf() -> None:
         )
 
 
-def quantised(reference: TorchEncoder, calibration: TokenRows) -> "openvino.Model":
-    """The model of a torch encoder in int8, matrix products between fp32 ends.
+def quantised(reference: TorchReference, calibration: TokenRows) -> "openvino.Model":
+    """The model in int8, matrix products between fp32 ends.
 
     Raises CannotConvert, and SettingsError without nncf.
     """
@@ -54,7 +52,8 @@ def quantised(reference: TorchEncoder, calibration: TokenRows) -> "openvino.Mode
     model = converted(reference)
     import nncf
 
-    batches = [_batch(calibration, row, reference) for row in range(len(calibration))]
+    pad = pad_id(model)
+    batches = [_batch(calibration, row, pad) for row in range(len(calibration))]
     with _quietly():
         model = nncf.quantize(
             model,
@@ -62,13 +61,13 @@ def quantised(reference: TorchEncoder, calibration: TokenRows) -> "openvino.Mode
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(batches),
         )
-    openvino_cache.keep(key, partial(save, model))
+    keep(key, model)
     return model
 
 
-def _batch(tokens: TokenRows, row: int, reference: TorchEncoder) -> dict[str, NDArray[np.int64]]:
+def _batch(tokens: TokenRows, row: int, pad: int) -> dict[str, NDArray[np.int64]]:
     """One text alone: padding would be measured, too."""
-    return dict(zip(INPUTS, padded(tokens, np.array([row]), reference), strict=True))
+    return dict(zip(INPUTS, tokens.padded(np.array([row]), pad), strict=True))
 
 
 @contextmanager

@@ -17,22 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed_assets.digests import digest
-from embed_assets.embedding import openvino_cache
 from embed_assets.embedding.device_answers import DeviceAnswers
 from embed_assets.embedding.device_memory import out_of_memory_reason
+from embed_assets.embedding.file_cache import FileCache
 from embed_assets.embedding.openvino_runtime import compiled, import_openvino
-from embed_assets.embedding.probe_texts import probe_tokens
-from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import TorchEncoder
+from embed_assets.embedding.probe_texts import HARD_TEXTS, probe_tokens
+from embed_assets.embedding.torch_reference import TorchReference
 
 if TYPE_CHECKING:
     import openvino
     from torch import Tensor
 
+    from embed_assets.embedding.torch_encoder import TorchEncoder
+
 log = logging.getLogger(__name__)
 
 # Raised when the conversion changes, so that what is kept is made again.
-_CONVERSION = "openvino-1"
+_CONVERSION = "openvino-2"
 #: The inputs of a converted model, both int64 (n, width).
 INPUTS = ("input_ids", "attention_mask")
 _PACKAGES = ("openvino", "torch", "transformers", "sentence-transformers")
@@ -41,7 +42,10 @@ _MAX_DIFFERENCE = 1e-4
 # Of the 64 probe texts, every ninth: 8 texts of 40 to 2,560 characters.
 _PROBED_EVERY = 9
 
-
+_FILES = ("model.xml", "model.bin")
+_CACHE = FileCache("openvino", *_FILES)
+# Where a converted model says what stands in a batch where a shorter text has no token.
+_PAD_ID = ["embed_assets", "pad_id"]
 # File of the models that cannot be converted: finding out takes as long as converting.
 _REFUSALS = "not_convertible"
 
@@ -54,17 +58,16 @@ class _OutOfMemory(CannotConvert):
     """The machine had no room for the conversion; it may have at another time."""
 
 
-def model_key(reference: TorchEncoder, *parts: str) -> str:
+def model_key(reference: TorchReference, *parts: str) -> str:
     """What a converted model is kept under: all that it is made from, and `parts`."""
     versions = [f"{package} {version(package)}" for package in _PACKAGES]
-    prompt_length = reference.prompt_length or 0
     content = reference.model.content_version
-    return digest(_CONVERSION, content, prompt_length, *versions, *parts)
+    return digest(_CONVERSION, content, reference.prompt_left_out, *versions, *parts)
 
 
-def converted(reference: TorchEncoder) -> "openvino.Model":
-    """The model of a torch encoder in fp32: input_ids and attention_mask (n, width) int64 in,
-    one vector (n, d) per text out, before it is cut or normalised by a setting.
+def converted(reference: TorchReference) -> "openvino.Model":
+    """The model in fp32: input_ids and attention_mask (n, width) int64 in, one vector (n, d) per
+    text out, before it is cut or normalised by a setting. torch is needed for the first time only.
 
     Raises CannotConvert, also for a model that could not be converted in an earlier process.
     """
@@ -77,47 +80,64 @@ def converted(reference: TorchEncoder) -> "openvino.Model":
     if isinstance(reason, str):
         raise CannotConvert(reason)
     try:
-        model = _converted(reference)
-        _refuse_other_vectors(model, reference)
+        _refuse_other_texts(reference)
+        model = _converted(reference.loaded)
+        _refuse_other_vectors(model, reference.loaded)
     except _OutOfMemory:
         raise
     except CannotConvert as error:
         refusals.put(key, str(error))
         raise
-    openvino_cache.keep(key, partial(save, model))
+    model.set_rt_info(str(reference.loaded.pad_id), _PAD_ID)
+    keep(key, model)
     return model
 
 
-def padded(
-    tokens: TokenRows, rows: NDArray[np.int64], reference: TorchEncoder
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and mask of some rows, int64 (len(rows), longest row), as a converted model wants.
+def pad_id(model: "openvino.Model") -> int:
+    """What a converted model takes where a text has no token.
 
-    Always padded on the right. Under a causal mask a pad on the left sees nothing at all, and what
+    Always on the right. Under a causal mask a pad on the left sees nothing at all, and what
     OpenVINO's softmax makes of that, NaN, spreads to the text; pads on the right see the text.
     """
-    return tokens.padded(rows, reference.pad_id)
+    return int(model.get_rt_info(_PAD_ID).astype(str))
 
 
 def read_kept(key: str) -> "openvino.Model | None":
     """The model kept under a key, if any."""
-    file = openvino_cache.kept(key)
-    if file is None:
+    entry = _CACHE.kept(key)
+    if entry is None:
         return None
     try:
-        return import_openvino().Core().read_model(file)
+        return import_openvino().Core().read_model(entry / _FILES[0])
     except RuntimeError as error:
         # Another process has just replaced it, or it is of a version that this one cannot read.
-        log.info("the converted model in %s is made again: %s", file, error)
+        log.info("the converted model in %s is made again: %s", entry, error)
         return None
 
 
-def save(model: "openvino.Model", file: Path) -> None:
-    """Write a model as it is; OpenVINO would halve the weights' precision."""
-    import_openvino().save_model(model, file, compress_to_fp16=False)
+def keep(key: str, model: "openvino.Model") -> None:
+    """Keep a model under a key, as it is."""
+    _CACHE.keep(key, partial(_save, model))
 
 
-def _converted(reference: TorchEncoder) -> "openvino.Model":
+def _save(model: "openvino.Model", entry: Path) -> None:
+    # OpenVINO would halve the weights' precision.
+    import_openvino().save_model(model, entry / _FILES[0], compress_to_fp16=False)
+
+
+def _refuse_other_texts(reference: TorchReference) -> None:
+    """From here on texts are read by the tokenizer alone: it must be what the model goes by."""
+    texts, torch = reference.texts, reference.loaded
+    for text in HARD_TEXTS:
+        for own, alone in (
+            (torch.token_ids(text), texts.document(text)),
+            (torch.query_token_ids(text), texts.query(text)),
+        ):
+            if own != alone:
+                raise CannotConvert(f"its tokenizer alone makes other tokens of {text!r:.40}")
+
+
+def _converted(reference: "TorchEncoder") -> "openvino.Model":
     import torch
 
     class Whole(torch.nn.Module):
@@ -134,7 +154,7 @@ def _converted(reference: TorchEncoder) -> "openvino.Model":
 
     tokens = probe_tokens(reference.token_ids, every=_PROBED_EVERY)
     # Two rows of two lengths, so that padding is seen.
-    arrays = padded(tokens, np.array([0, 2]), reference)
+    arrays = tokens.padded(np.array([0, 2]), reference.pad_id)
     example = tuple(torch.from_numpy(array) for array in arrays)
     openvino = import_openvino()
     shape = openvino.PartialShape([-1, -1])
@@ -160,7 +180,7 @@ def _refusal(error: Exception) -> CannotConvert:
     return _OutOfMemory(reason) if is_full else CannotConvert(reason)
 
 
-def _refuse_other_vectors(model: "openvino.Model", reference: TorchEncoder) -> None:
+def _refuse_other_vectors(model: "openvino.Model", reference: "TorchEncoder") -> None:
     import torch
 
     tokens = probe_tokens(reference.token_ids, every=_PROBED_EVERY)
@@ -168,7 +188,7 @@ def _refuse_other_vectors(model: "openvino.Model", reference: TorchEncoder) -> N
     # All together, then the shortest alone: other widths and counts than the trace has seen.
     for rows in (np.arange(len(tokens)), np.array([0])):
         try:
-            request.infer(padded(tokens, rows, reference))
+            request.infer(tokens.padded(rows, reference.pad_id))
         except RuntimeError as error:
             raise _refusal(error) from error
         found = cast(NDArray[np.float32], request.get_output_tensor(0).data)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from embed_assets.embedding.backends import new_encoder, openvino_runs
 from embed_assets.embedding.device_answers import DeviceAnswers, device_name
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.encoder import encode_all
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.model import open_model
 from embed_assets.embedding.probe_texts import probe_tokens
-from embed_assets.embedding.torch_encoder import resolve_device
 
 #: Lowest cosine to the fp32 vector that any probe text may have.
 MIN_COSINE = 0.9999

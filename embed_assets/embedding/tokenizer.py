@@ -1,8 +1,16 @@
-"""The model's own tokenizer, loaded as sentence-transformers loads it; nothing cut or padded."""
+"""The model's own tokenizer, loaded as sentence-transformers loads it; nothing cut or padded.
 
+It is loaded once per machine. transformers takes torch along, which is three seconds for a second
+of chunking, so what it makes of a model's files is kept in the user's cache.
+"""
+
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embed_assets.digests import digest
+from embed_assets.embedding.file_cache import FileCache
+from embed_assets.embedding.model import Model
 from embed_assets.embedding.model_folder import (
     tokenizer_arguments,
     transformer_folder,
@@ -15,10 +23,26 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-def load_tokenizer(folder: Path) -> "Tokenizer":
-    """The fast tokenizer of a model folder. Truncation and padding are off.
+_FILE = "tokenizer.json"
+_CACHE = FileCache("tokenizers", _FILE)
 
-    Goes through transformers rather than straight to `tokenizer.json`, because for some families
+
+def load_tokenizer(model: Model) -> "Tokenizer":
+    """The fast tokenizer of a model. Truncation and padding are off."""
+    from tokenizers import Tokenizer
+
+    versions = [f"{package} {version(package)}" for package in ("tokenizers", "transformers")]
+    key = digest("tokenizer-1", model.tokenizer_version, *versions)
+    kept = _CACHE.kept(key)
+    if kept is not None:
+        return Tokenizer.from_str((kept / _FILE).read_text(encoding="utf-8"))
+    tokenizer = _made(model.folder)
+    _CACHE.keep(key, lambda entry: (entry / _FILE).write_text(tokenizer.to_str(), encoding="utf-8"))
+    return tokenizer
+
+
+def _made(folder: Path) -> "Tokenizer":
+    """Goes through transformers rather than straight to `tokenizer.json`, because for some families
     transformers rebuilds the tokenizer with arguments from `tokenizer_config.json`.
     """
     from tokenizers import Tokenizer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.device_memory import release_cached_memory
 from embed_assets.embedding.encoder import DeviceOutOfMemory
 from embed_assets.embedding.encoder_settings import EncoderSettings
@@ -109,9 +110,11 @@ class TorchEncoder:
 
     def token_ids(self, text: str) -> list[int]:
         """What the model's own preprocessing makes of a document."""
-        features = self.transformer.preprocess([text], prompt=self._document_prompt or None)
-        ids: list[int] = features["input_ids"][0].tolist()
-        return ids
+        return self._preprocessed(text, self._document_prompt)
+
+    def query_token_ids(self, text: str) -> list[int]:
+        """What it makes of a search query."""
+        return self._preprocessed(text, self._query_prompt)
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """The vector (dimension,) of a search query, with the query prompt in front."""
@@ -147,6 +150,11 @@ class TorchEncoder:
 
         return Job(batch, ids.size + mask.size, len(batch.rows), write, compute)
 
+    def _preprocessed(self, text: str, prompt: str) -> list[int]:
+        features = self.transformer.preprocess([text], prompt=prompt or None)
+        ids: list[int] = features["input_ids"][0].tolist()
+        return ids
+
     def _excludes_prompt(self) -> bool:
         return bool(self._document_prompt) and any(
             getattr(module, "include_prompt", True) is False for module in self.transformer
@@ -155,19 +163,6 @@ class TorchEncoder:
     def _n_prompt_tokens(self) -> int:
         features = self.transformer.preprocess(["a"], prompt=self._document_prompt)
         return int(features["prompt_length"])
-
-
-def resolve_device(device: str) -> str:
-    """The torch device for a setting. InputError where cuda is asked for and there is none."""
-    if device == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise InputError("device is cuda, but torch finds no CUDA device; use auto or cpu")
-    return "cpu"
 
 
 def load_transformer(model: Model, device: str, precision: str) -> "SentenceTransformer":

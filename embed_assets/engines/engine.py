@@ -8,9 +8,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from embed_assets.embedding.backends import new_encoder
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.model import open_model
-from embed_assets.embedding.torch_encoder import resolve_device
 from embed_assets.engines.worker_encoder import WorkerEncoder
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ class TextEmbedder:
         self.max_tokens = resolved_max_tokens(settings, model)
         self._document_prompt = document_prompt(settings, model)
         self._query_prompt = query_prompt(settings, model)
-        whole = load_tokenizer(model.folder)
+        whole = load_tokenizer(model)
         self._windows = TokenWindows(
             whole, self.max_tokens, settings.overlap, self._document_prompt
         )

@@ -17,9 +17,8 @@ from embed_assets.chunking import distinct_words, token_windows, tokenization
 from embed_assets.chunking.document_tokens import DocumentTokens, TokenPass, token_pass, tokenize
 from embed_assets.chunking.token_windows import Chunk, TokenWindows
 from embed_assets.chunking.tokenization import Tokenization, Way
-from embed_assets.embedding.tokenizer import load_tokenizer
 from embed_assets_tests.chunking.test_token_windows import HOSTILE
-from embed_assets_tests.tiny_models import TEXTS
+from embed_assets_tests.tiny_models import TEXTS, tokenizer_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,7 +35,7 @@ ANY_TEXT = st.one_of(st.text(max_size=80), st.lists(PARTS, max_size=40).map("".j
 
 @pytest.fixture(scope="session")
 def tokenizer(tiny_model: Callable[[str], Path]) -> "Tokenizer":
-    return load_tokenizer(tiny_model("bert-mean"))
+    return tokenizer_of(tiny_model("bert-mean"))
 
 
 def ways_of(tokenizer: "Tokenizer") -> dict[str, Way]:

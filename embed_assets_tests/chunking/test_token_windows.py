@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embed_assets.chunking.token_windows import Chunk, TokenWindows
-from embed_assets.embedding.tokenizer import load_tokenizer
 from embed_assets.errors import InputError
+from embed_assets_tests import tiny_models
 from embed_assets_tests.tiny_models import TEXTS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ HUGE = {
 
 @pytest.fixture(scope="session")
 def tokenizer_of(tiny_model: Callable[[str], Path]) -> "Callable[[str], Tokenizer]":
-    return cache(lambda name: load_tokenizer(tiny_model(TOKENIZERS[name])))
+    return cache(lambda name: tiny_models.tokenizer_of(tiny_model(TOKENIZERS[name])))
 
 
 def assert_sound(

@@ -22,7 +22,7 @@ def test_the_bundled_model_gives_the_vectors_that_sentence_transformers_gives() 
     assert (model.dimension, model.max_tokens, model.unit_length) == (384, 256, True)
     assert len(fingerprint(settings, model, "fp32")) == 32
 
-    windows = TokenWindows(load_tokenizer(model.folder), resolved_max_tokens(settings, model))
+    windows = TokenWindows(load_tokenizer(model), resolved_max_tokens(settings, model))
     documents = list(topics.values())
     chunks = [
         (text[chunk.start : chunk.end], chunk.token_ids)

@@ -13,6 +13,7 @@ from embed_assets.embedding import backends, openvino_runtime
 from embed_assets.embedding.backends import new_encoder, openvino_runs
 from embed_assets.embedding.encoder import DeviceOutOfMemory, Encoder, encode_all
 from embed_assets.embedding.model import open_model
+from embed_assets.embedding.model_texts import ModelTexts
 from embed_assets.embedding.openvino_encoder import OpenVinoEncoder
 from embed_assets.embedding.probe_texts import probe_tokens
 from embed_assets.embedding.token_rows import TokenRows
@@ -186,6 +187,17 @@ def test_a_conversion_that_changes_vectors_is_not_used(
     monkeypatch.setattr("openvino.convert_model", convert_another)
     assert isinstance(loaded(cpu_settings(tiny_bert)), TorchEncoder)
     assert "its vectors differ from torch's by" in caplog.text
+
+
+@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.parametrize("kind", ["document", "query"])
+def test_a_model_that_reads_texts_otherwise_than_its_tokenizer_stays_with_torch(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    alone = getattr(ModelTexts, kind)
+    monkeypatch.setattr(ModelTexts, kind, lambda self, text: alone(self, text.lower() + "."))
+    assert isinstance(loaded(cpu_settings(tiny_bert)), TorchEncoder)
+    assert "its tokenizer alone makes other tokens of 'A plain sentence" in caplog.text
 
 
 @pytest.mark.parametrize(

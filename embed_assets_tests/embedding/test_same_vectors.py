@@ -39,7 +39,7 @@ def cpu_settings(folder: Path, **values: object) -> PipelineSettings:
 def chunked(settings: PipelineSettings) -> tuple[list[str], list[Chunk]]:
     model = open_model(settings)
     windows = TokenWindows(
-        load_tokenizer(model.folder),
+        load_tokenizer(model),
         resolved_max_tokens(settings, model),
         settings.overlap,
         document_prompt(settings, model),
@@ -177,11 +177,15 @@ def test_settings_mean_what_they_mean_in_sentence_transformers(
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["bert-prompts", "qwen"])
-def test_a_query_gets_the_query_prompt(tiny_model: Callable[[str], Path], family: str) -> None:
-    settings = cpu_settings(tiny_model(family), query_prompt="find: ")
-    vector = load_encoder(settings, "fp32").encode_query("Who won the race?")
-    expected = reference(tiny_model(family)).encode(["Who won the race?"], prompt="find: ")[0]
+@pytest.mark.parametrize("query", ["Who won the race?", "a long question " * 100, ""])
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+@pytest.mark.parametrize("family", ["bert-prompts", "bert-without-prompt-in-mean", "qwen"])
+def test_a_query_gets_the_query_prompt(
+    tiny_model: Callable[[str], Path], family: str, backend: str, query: str
+) -> None:
+    settings = cpu_settings(tiny_model(family), backend=backend, query_prompt="find: ")
+    vector = load_encoder(settings, "fp32").encode_query(query)
+    expected = reference(tiny_model(family)).encode([query], prompt="find: ")[0]
     np.testing.assert_allclose(vector, expected, atol=TOLERANCE)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embed_assets.embedding import device_choice
 from embed_assets.embedding.backends import load_encoder
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.encoder import DeviceOutOfMemory
 from embed_assets.embedding.length_buckets import Batch
 from embed_assets.embedding.model import open_model
 from embed_assets.embedding.token_rows import TokenRows
-from embed_assets.embedding.torch_encoder import resolve_device
 from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets_tests.tiny_models import write_json
@@ -22,6 +23,7 @@ def cpu_settings(folder: Path, **values: object) -> PipelineSettings:
 
 
 def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
+    monkeypatch.setattr(device_choice, "_has_driver", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="torch finds no CUDA device; use auto or cpu"):
         load_encoder(cpu_settings(tiny_bert, device="cuda"), "fp32")
@@ -29,8 +31,23 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, tiny_ber
 
 
 def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_choice, "_has_driver", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [resolve_device(device) for device in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+def test_torch_is_not_asked_where_there_is_no_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("it was asked"))
+    monkeypatch.setattr(device_choice, "_NVIDIA_DRIVER", "libno-such-driver.so.1")
+    monkeypatch.setattr(device_choice, "_AMD_DRIVER", tmp_path / "kfd")
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(InputError, match="no CUDA device"):
+        resolve_device("cuda")
+    (tmp_path / "kfd").touch()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert resolve_device("auto") == "cuda"
 
 
 def test_a_precision_without_a_backend_is_refused(tiny_bert: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embed_assets.embedding.model import document_prompt, open_model, query_prompt
-from embed_assets.embedding.tokenizer import cutting, load_tokenizer
+from embed_assets.embedding.tokenizer import cutting
 from embed_assets.errors import InputError
 from embed_assets.evaluation.text_embedder import TextEmbedder, token_rows, unit_vectors
 from embed_assets.settings import PipelineSettings, load_settings
@@ -19,6 +19,7 @@ from embed_assets_tests.tiny_models import (
     TEXTS,
     instructor_model,
     sentence_transformer,
+    tokenizer_of,
     write_json,
 )
 
@@ -63,7 +64,7 @@ def test_long_texts_are_cut_on_the_side_that_the_model_says(
     config = next(folder.rglob("tokenizer_config.json"))
     config.write_text(json.dumps(json.loads(config.read_text()) | {"truncation_side": side}))
 
-    rows = token_rows(cutting(load_tokenizer(folder), folder, 64), "a: ", MIXED)
+    rows = token_rows(cutting(tokenizer_of(folder), folder, 64), "a: ", MIXED)
 
     reference = sentence_transformer(folder)
     for i, text in enumerate(MIXED):

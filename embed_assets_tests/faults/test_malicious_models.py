@@ -55,7 +55,7 @@ def load_all(root: str) -> None:
             settings = load_settings({"model": str(folder), "device": "cpu"})
             model = open_model(settings)
             outcome["stage"] = "load"
-            load_tokenizer(model.folder)
+            load_tokenizer(model)
             encoder = new_torch_encoder(settings, "fp32", model)
             outcome["ids"] = str(encoder.token_ids("Hello, world"))
             outcome["vector"] = str(encoder.encode_query("Hello, world").tolist())

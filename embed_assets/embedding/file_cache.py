@@ -1,0 +1,99 @@
+"""Files in the user's cache that take long to make, each proved by its digest before it is used.
+
+A cache is never needed and never trusted blindly: what cannot be read, was changed, or could have
+been written by another user is made again.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from embed_assets.digests import file_sha256
+
+log = logging.getLogger(__name__)
+
+_DIGESTS = "sha256.json"
+# An entry that nobody has used for so long goes when a new one comes.
+_KEPT_SECONDS = 60 * 24 * 3600
+
+
+class FileCache:
+    """Folders by key, each with the same files in it, under `embed_assets/<kind>`."""
+
+    def __init__(self, kind: str, *files: str) -> None:
+        self._kind = kind
+        self._files = files
+
+    def kept(self, key: str) -> Path | None:
+        """The folder kept under a key; None where its files are not as they were written."""
+        root = self._root()
+        if root is None:
+            return None
+        entry = root / key
+        try:
+            expected = json.loads((entry / _DIGESTS).read_text())
+            if expected != self._digests(entry):
+                raise ValueError("its files are not those that were written")
+            os.utime(entry)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("%s is made again: %s", entry, error)
+            return None
+        return entry
+
+    def keep(self, key: str, save: Callable[[Path], object]) -> None:
+        """Keep what `save` writes into the folder that it is given.
+
+        The whole entry appears at once. Where the disk is full or read-only nothing is kept.
+        """
+        root = self._root()
+        if root is None:
+            return
+        unfinished = root
+        try:
+            _remove_unused(root)
+            unfinished = Path(tempfile.mkdtemp(dir=root, prefix="unfinished-"))
+            save(unfinished)
+            (unfinished / _DIGESTS).write_text(json.dumps(self._digests(unfinished)))
+            shutil.rmtree(root / key, ignore_errors=True)
+            # Of two processes at once, one finds the other's there and leaves it.
+            unfinished.rename(root / key)
+        # OpenVINO raises RuntimeError where a file cannot be written.
+        except (OSError, RuntimeError) as error:
+            log.info("nothing could be kept in %s: %s", root, error)
+        finally:
+            if unfinished != root:
+                shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _digests(self, entry: Path) -> dict[str, str]:
+        return {name: file_sha256(entry / name) for name in self._files}
+
+    def _root(self) -> Path | None:
+        """The user's own folder, made where absent. None where there is none."""
+        try:
+            import platformdirs  # Here: a bare GPU machine does without.
+        except ModuleNotFoundError:
+            return None
+        root = Path(platformdirs.user_cache_dir("embed_assets")) / self._kind
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state = root.stat()
+        except OSError as error:
+            log.info("nothing is kept in %s: %s", root, error)
+            return None
+        if state.st_uid != os.getuid() or state.st_mode & 0o022:
+            log.warning("nothing is kept in %s: other users can write there", root)
+            return None
+        return root
+
+
+def _remove_unused(root: Path) -> None:
+    for entry in root.iterdir():
+        if entry.stat().st_mtime < time.time() - _KEPT_SECONDS:
+            shutil.rmtree(entry, ignore_errors=True)
