@@ -127,14 +127,14 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
 
         n_at_once = shards_at_once(opened.settings.shard_bytes)
 
-        def host_stage(run: Callable[..., Outcome], n_at_once: int) -> Generator[Result]:
+        def host_stage(run: Callable[..., Outcome]) -> Generator[Result]:
             return side_by_side(partial(run, pipeline=opened), shards, n_at_once)
 
         timed: dict[str, Callable[[], Generator[Result]]] = {
-            "raw_corpus": lambda: host_stage(stages.ingest_shard, 1),
-            "chunks": lambda: host_stage(stages.chunk_shard, n_at_once),
+            "raw_corpus": lambda: host_stage(stages.ingest_shard),
+            "chunks": lambda: host_stage(stages.chunk_shard),
             "embeddings": lambda: embed_shards(shards, opened, [lambda: encoder]),
-            "quality_metrics": lambda: host_stage(stages.measure_shard, n_at_once),
+            "quality_metrics": lambda: host_stage(stages.measure_shard),
         }
         seconds: dict[str, float] = {}
         cpu_seconds: dict[str, float] = {}

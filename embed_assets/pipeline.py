@@ -5,6 +5,7 @@ did not change writes nothing, so running again is always safe and cheap. No Dag
 """
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -19,6 +20,10 @@ from embed_assets.quality.metrics import shard_metrics
 from embed_assets.shard_vectors import OnTokens, encode_missing, publish_vectors, read_vectors
 from embed_assets.sources.source import Document, Rejection
 from embed_assets.tables.table import ShardState, content_version, sound_rows
+
+# Of several shards at once, one is read while others are written: reading files is Python for the
+# most part, and two threads of it took a third longer than one.
+_READING = threading.Lock()
 
 # What only the run that made the vectors knows, and quality_metrics keeps.
 _RUN_NUMBERS = (
@@ -42,20 +47,8 @@ def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -
         numbers = _ingest_numbers(raw.n_rows if raw else 0, rejected.n_rows if rejected else 0)
         return Outcome(shard, "raw_corpus", False, raw.n_rows if raw else 0, numbers)
 
-    documents: list[Document] = []
-    refused: list[Rejection] = []
-    seen: set[str] = set()
-    for item in pipeline.read_shard(shard):
-        if isinstance(item, Rejection):
-            refused.append(item)
-        elif item.doc_id in seen:
-            refused.append(
-                Rejection(item.source, 0, "duplicate id", "another file of this shard has it too")
-            )
-        else:
-            seen.add(item.doc_id)
-            documents.append(item)
-
+    with _READING:
+        documents, refused = _read(shard, pipeline)
     marked = version if documents else staleness.no_documents_version(version)
     fence = pipeline.fence(shard)
     tables.rejected.publish(
@@ -66,6 +59,22 @@ def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -
     )
     numbers = _ingest_numbers(len(documents), len(refused))
     return Outcome(shard, "raw_corpus", True, len(documents), numbers)
+
+
+def _read(shard: str, pipeline: OpenedPipeline) -> tuple[list[Document], list[Rejection]]:
+    """The documents of a shard and what was refused of it. Of two with one id, the first stays."""
+    documents: dict[str, Document] = {}
+    refused: list[Rejection] = []
+    for item in pipeline.read_shard(shard):
+        if isinstance(item, Rejection):
+            refused.append(item)
+        elif item.doc_id in documents:
+            refused.append(
+                Rejection(item.source, 0, "duplicate id", "another file of this shard has it too")
+            )
+        else:
+            documents[item.doc_id] = item
+    return [*documents.values()], refused
 
 
 def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -> Outcome:

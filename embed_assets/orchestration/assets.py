@@ -45,16 +45,14 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
     A pipeline that embeds another one's documents has no shards and raw_corpus of its own.
     """
     stage = partial(_stage_asset, settings, observer)
-    n_at_once = shards_at_once(settings.shard_bytes)
     files, documents = _key(settings, "files"), dg.AssetKey([settings.shards_owner, "raw_corpus"])
     reading = [
         shards_asset(settings, observer),
-        # Most of reading files is Python, of which only one thread runs: two would only wait.
-        stage("raw_corpus", stages.ingest_shard, upstream=files, n_at_once=1),
+        stage("raw_corpus", stages.ingest_shard, upstream=files),
     ]
     return [
         *(reading if settings.documents_of is None else []),
-        stage("chunks", stages.chunk_shard, upstream=documents, n_at_once=n_at_once),
+        stage("chunks", stages.chunk_shard, upstream=documents),
         _embeddings_asset(settings, observer),
         _quality_metrics_asset(settings, observer),
         quality_report_asset(settings, observer),
@@ -69,7 +67,6 @@ def _stage_asset(
     run: Callable[..., Outcome],
     *,
     upstream: dg.AssetKey,
-    n_at_once: int,
 ) -> dg.AssetsDefinition:
     @shard_asset(settings, stage, observer, upstream=upstream, code=run)
     def stage_asset(
@@ -79,7 +76,7 @@ def _stage_asset(
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.by_shard[stage])
         work = partial(_timed, run, pipeline=pipeline, force=config.force)
-        walk = partial(side_by_side, work, n_at_once=n_at_once)
+        walk = partial(side_by_side, work, n_at_once=shards_at_once(settings.shard_bytes))
         outcomes = run_shards(context, stage, walk, observer, events)
         yield from _results(pipeline, stage, outcomes, events)
 
