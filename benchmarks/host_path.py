@@ -43,7 +43,7 @@ def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", required=True, help="folder of text")
-    parser.add_argument("--shard-bytes", default="16MiB")
+    parser.add_argument("--shard-bytes", default="8MiB")
     parser.add_argument("--copies", type=int, default=1, help="how often the corpus is written")
     parser.add_argument("--repeats", type=int, default=3, help="the median is reported")
     arguments = parser.parse_args()
@@ -111,9 +111,10 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         # As if the extra were not installed.
         sys.modules["nanotoken"] = None  # type: ignore[assignment]
     from embed_assets import pipeline as stages
+    from embed_assets.concurrency import shards_at_once
     from embed_assets.opened_pipeline import OpenedPipeline
     from embed_assets.settings import load_settings
-    from embed_assets.shard_stream import embed_shards, shards_at_once, side_by_side
+    from embed_assets.shard_stream import embed_shards, side_by_side
     from embed_assets.terminal import quiet_libraries
 
     quiet_libraries()

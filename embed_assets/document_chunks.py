@@ -1,6 +1,5 @@
 """The chunks of a shard's documents, made on a few threads in groups of bounded size."""
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,24 +12,24 @@ from embed_assets.frames import ChunkedDocument
 # Characters chunked in one call: enough for words to repeat, little enough that what is made
 # besides the chunks never stands in memory for a whole shard.
 _CHARS_PER_CALL = 2_000_000
-# A third of the work is Python, of which only one thread runs at a time: more threads only wait.
-_THREADS = min(3, os.cpu_count() or 1)
 
 # (doc_id, source, text) of some documents.
 _Group = list[tuple[str, str, str]]
 
 
-def chunked_documents(documents: pl.DataFrame, chunker: TokenWindows) -> Iterator[ChunkedDocument]:
+def chunked_documents(
+    documents: pl.DataFrame, chunker: TokenWindows, n_threads: int
+) -> Iterator[ChunkedDocument]:
     """The chunks of each document (doc_id, source, text), in order.
 
     Tokenized ahead of whoever makes rows of them: nearly all of it is library code that lets other
     threads run.
     """
-    with ThreadPoolExecutor(_THREADS, "chunking") as pool:
+    with ThreadPoolExecutor(n_threads, "chunking") as pool:
         ahead: deque[tuple[_Group, Future[list[list[Chunk]]]]] = deque()
         for group in _groups(documents):
             ahead.append((group, pool.submit(chunker.chunk, [text for _, _, text in group])))
-            if len(ahead) > _THREADS:
+            if len(ahead) > n_threads:
                 yield from _with_chunks(*ahead.popleft())
         while ahead:
             yield from _with_chunks(*ahead.popleft())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from embed_assets import frames, staleness
+from embed_assets.concurrency import chunking_threads
 from embed_assets.document_chunks import chunked_documents
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.freed_memory import give_back_freed_memory
@@ -94,7 +95,8 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
 
     documents = sound_rows(tables, tables.raw_corpus, shard)
     version = staleness.chunks_version(content_version(documents), pipeline.chunking_version)
-    chunked = chunked_documents(documents, pipeline.chunker())
+    n_threads = chunking_threads(pipeline.settings.shard_bytes)
+    chunked = chunked_documents(documents, pipeline.chunker(), n_threads)
     frame = frames.chunks_frame(shard, chunked, version or "")
     tables.chunks.publish(shard, frame, standing, rewrite=force, fence=pipeline.fence(shard))
     give_back_freed_memory()

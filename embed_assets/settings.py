@@ -110,9 +110,10 @@ class PipelineSettings(BaseModel):
         4_000_000, gt=0, description="A file, or a shard's piece, with more is rejected whole."
     )
     shard_bytes: int = Field(
-        16 << 20,
+        8 << 20,
         description="Size of a shard: small files are grouped, big ones split. Several shards are "
-        "in work at once while they are small; memory grows with their size.",
+        "in work at once while they are small; memory grows with their size. On a GPU take 64MiB "
+        "or more.",
     )
 
     model: str = Field(

@@ -1,11 +1,10 @@
 """Many shards without a pause. Memory is bounded by the number of shards at once.
 
 Of stages that are library code for the most part, which lets other threads run, a few shards go
-side by side. While a device embeds shard n, one thread reads shard n + 1 and the
-caller's publishes shard n - 1.
+side by side. While a device embeds shard n, one thread reads shard n + 1 and the caller's publishes
+shard n - 1.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,17 +30,8 @@ Result = tuple[str, Outcome | Exception]
 _Read = ShardVectors | Outcome
 
 
-# Text that is in work at once; a shard may be larger. Chunking takes some twenty times that.
-_BYTES_AT_ONCE = 64 << 20
-
-
 class _Abandoned(Exception):
     """Nobody waits for the vectors any more."""
-
-
-def shards_at_once(shard_bytes: int) -> int:
-    """How many shards of about that size are in work together on this machine."""
-    return max(1, min(os.cpu_count() or 1, _BYTES_AT_ONCE // shard_bytes))
 
 
 def side_by_side(

@@ -17,7 +17,7 @@ from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.pipeline import chunk_shard, ingest_shard
-from embed_assets.shard_stream import embed_shards, shards_at_once, side_by_side
+from embed_assets.shard_stream import embed_shards, side_by_side
 from embed_assets.shard_vectors import ShardVectors, publish_vectors, read_vectors
 from embed_assets_tests.small_pipelines import (
     Vectors,
@@ -179,16 +179,6 @@ def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order() -> None
     results = list(side_by_side(run, "abcd", n_at_once=2))
     assert [shard for shard, _ in results] == list("abcd")
     assert [type(result) for _, result in results] == [Outcome, InputError, Outcome, Outcome]
-
-
-@pytest.mark.parametrize(
-    ("shard_bytes", "n"), [(1 << 20, 8), (16 << 20, 4), (60 << 20, 1), (1 << 40, 1)]
-)
-def test_memory_bounds_how_many_shards_are_in_work(
-    shard_bytes: int, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert shards_at_once(shard_bytes) == n
 
 
 def test_giving_up_finishes_what_has_begun_and_begins_no_more() -> None:

@@ -65,7 +65,7 @@ def cut_levels(
     """
     if not len(kinds) or not len(starts):
         return np.full(len(starts), INSIDE, dtype=np.int8)
-    previous = _filled_before(kinds)[starts]
+    previous = _filled_before(kinds, starts)
     at_start = np.zeros(len(starts), dtype=bool)
     begins = np.zeros(1, dtype=np.int64) if text_starts is None else text_starts
     first = np.searchsorted(starts, begins)
@@ -76,8 +76,9 @@ def cut_levels(
     gap = starts - previous > 1
     before, after = kinds[previous], kinds[np.minimum(starts, len(kinds) - 1)]
     new = on_new_character(starts)
-    # In most languages there is none of these.
-    ends = np.flatnonzero(_ends_sentence(kinds, previous, _ENDERS[-1:]) & ~at_start & new)
+    ends = np.empty(0, dtype=np.int64)
+    if (kinds == _CJK_ENDER).any():
+        ends = np.flatnonzero(_ends_sentence(kinds, previous, _ENDERS[-1:]) & ~at_start & new)
     cut = word_start | gap | (after == _IDEOGRAPH) | ((before == _IDEOGRAPH) & ~at_start)
     cut[ends] = True
     cut &= new
@@ -92,7 +93,7 @@ def cut_levels(
 def _opening_levels(
     kinds: NDArray[np.uint8],
     starts: NDArray[np.int64],
-    previous: NDArray[np.int32],
+    previous: NDArray[np.int64],
     at_start: NDArray[np.bool_],
 ) -> NDArray[np.int8]:
     """The same for tokens behind a blank or at the start, (n,), all of which are cuts."""
@@ -113,16 +114,22 @@ def on_new_character(starts: NDArray[np.int64]) -> NDArray[np.bool_]:
     return new
 
 
-def _filled_before(kinds: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """The nearest non-blank character before each one and before the end, (n_chars + 1,); -1
-    where there is none.
-    """
-    # int32: half the memory on a large document, and no text has two billion characters.
-    before = np.full(len(kinds) + 1, -1, dtype=np.int32)
-    behind = before[1:]
-    np.copyto(behind, np.arange(len(kinds), dtype=np.int32), where=~is_space(kinds))
-    np.maximum.accumulate(before, out=before)
-    return before
+def _filled_before(kinds: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The nearest non-blank character before each of some places, (n,); -1 where there is none."""
+    previous = starts - 1
+    behind_blank = np.flatnonzero(is_space(kinds[previous]))
+    previous[behind_blank] -= 1
+    # Most of these stand behind a single blank.
+    found = previous[behind_blank]
+    farther = behind_blank[is_space(kinds[np.maximum(found, 0)]) | (found < 0)]
+    if len(farther):
+        blank = is_space(kinds)
+        # What stands before two blanks or more; where nothing does, -1.
+        before_gap = np.flatnonzero(~blank[:-2] & blank[1:-1] & blank[2:])
+        before_gap = np.append(-1, before_gap)
+        gap = np.searchsorted(before_gap, starts[farther]) - 1
+        previous[farther] = before_gap[gap]
+    return previous
 
 
 def _line_ends_before(kinds: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -139,7 +146,7 @@ def _line_ends_before(kinds: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def _ends_sentence(
-    kinds: NDArray[np.uint8], previous: NDArray[np.int32], enders: NDArray[np.uint8]
+    kinds: NDArray[np.uint8], previous: NDArray[np.int64], enders: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
     """Whether a sentence ends with the character at each place."""
     last = kinds[previous]

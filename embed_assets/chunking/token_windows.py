@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 # One chunk in so many is tokenized again by itself, to prove that slicing is exact.
-_PROOF_EVERY = 64
+_PROOF_EVERY = 128
 
 
 @dataclass(frozen=True, slots=True)

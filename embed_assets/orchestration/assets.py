@@ -13,6 +13,7 @@ from functools import partial
 import dagster as dg
 
 from embed_assets import pipeline as stages
+from embed_assets.concurrency import shards_at_once
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.check_results import check_results, check_specs, report_checks
 from embed_assets.orchestration.corpus_assets import (
@@ -33,7 +34,7 @@ from embed_assets.outcome import Outcome
 from embed_assets.quality.check_summary import CheckSummary, summarized
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS, Finding
 from embed_assets.settings import PipelineSettings
-from embed_assets.shard_stream import Result, embed_shards, shards_at_once, side_by_side
+from embed_assets.shard_stream import Result, embed_shards, side_by_side
 from embed_assets.vector_checks import BadVectors
 
 _SHARD_CHECKS = {k: v for k, v in WARNING_CHECKS.items() if k not in CORPUS_CHECKS}

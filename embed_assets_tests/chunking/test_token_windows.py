@@ -26,6 +26,8 @@ HOSTILE = {
     "empty": "",
     "blank": " \n\t\r\n \u3000\u2028 ",
     "one character": "x",
+    "one blank": "\r",
+    "two blanks": "\n ",
     "one character among blanks": "\n\n  x \n",
     "CJK without spaces": "東京は日本の首都です。人口は約千四百万人。" * 40,
     "Thai": "ภาษาไทยไม่มีช่องว่างระหว่างคำ" * 40,
