@@ -8,6 +8,7 @@ import polars_hash as plh
 from numpy.typing import NDArray
 
 from embed_assets.errors import InputError
+from embed_assets.flat_lists import list_series
 
 # Rows hashed in one go: their lists stand in memory a second time meanwhile, as bytes.
 _ROWS_AT_ONCE = 8_192
@@ -99,12 +100,9 @@ def _hashable(column: pl.Series) -> pl.Series:
 
 def _list_bytes(column: pl.Series) -> pl.Series:
     """The little-endian numbers of each list; null for a null."""
-    from arro3.core import Array, list_array
-
     numbers = column.explode(empty_as_null=False, keep_nulls=False).fill_null(0).to_numpy()
     little = np.ascontiguousarray(numbers, dtype=numbers.dtype.newbyteorder("<"))
     lengths = column.list.len().fill_null(0).to_numpy().astype(np.int64)
     offsets = np.append(0, np.cumsum(lengths * little.itemsize))
-    lists = list_array(Array.from_numpy(offsets), Array.from_numpy(little.view(np.uint8)))
-    data = pl.Series(column.name, pl.Series(lists).cast(pl.Binary))
+    data = list_series(little.view(np.uint8), offsets).cast(pl.Binary).alias(column.name)
     return data.set(column.is_null(), None) if column.has_nulls() else data

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embed_assets.checksums import rows_digest, with_checksums
 from embed_assets.chunking.token_windows import Chunk
 from embed_assets.column_digests import row_digests, text_hashes
+from embed_assets.flat_lists import list_series
 from embed_assets.rows import CHECKPOINTS, CHUNKS, SHARD_TABLES
 from embed_assets.sources.source import Document, Rejection
 
@@ -106,11 +107,9 @@ def _chunk_rows(documents: Sequence[ChunkedDocument]) -> pl.DataFrame:
 
 def _lists(name: str, rows: Sequence[NDArray[np.int32]]) -> pl.Series:
     """A List(Int32) column of arrays, through one flat array: no Python object per number."""
-    from arro3.core import Array, list_array
-
     flat = np.concatenate([np.empty(0, dtype=np.int32), *rows])
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    return pl.Series(list_array(Array.from_numpy(offsets), Array.from_numpy(flat))).alias(name)
+    return list_series(flat, offsets).alias(name)
 
 
 def embeddings_frame(

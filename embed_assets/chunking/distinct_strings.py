@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from embed_assets.chunking.document_tokens import TokenPass
+from embed_assets.flat_lists import list_series
 
 
 def is_blank(characters: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
@@ -55,12 +56,9 @@ def _distinct(
     data: NDArray[np.uint8], starts: NDArray[np.int64]
 ) -> tuple[pl.Series, NDArray[np.int64]]:
     """The distinct ones of the strings data[starts[i]:starts[i + 1]], and which of them each is."""
-    from arro3.core import Array, list_array
-
     if len(starts) < 2:
         return pl.Series("word", [], dtype=pl.String), np.empty(0, dtype=np.int64)
-    lists = list_array(Array.from_numpy(starts.astype(np.int32)), Array.from_numpy(data))
-    words = pl.DataFrame({"word": pl.Series(lists).cast(pl.Binary)}).with_row_index("row")
+    words = list_series(data, starts).cast(pl.Binary).to_frame("word").with_row_index("row")
     grouped = words.group_by("word").agg("row")
     rows = grouped["row"].explode().to_numpy()
     which = np.empty(len(rows), dtype=np.int64)

@@ -18,7 +18,6 @@ from embed_assets.orchestration.partitions import partitions_definition, registe
 from embed_assets.orchestration.shard_events import files_events
 from embed_assets.quality.check_summary import CheckSummary, summarized
 from embed_assets.quality.checks import WARNING_CHECKS
-from embed_assets.quality.report import Report
 from embed_assets.quality.report_markdown import report_markdown
 from embed_assets.quality.saved_plots import save_plots
 from embed_assets.settings import PipelineSettings
@@ -116,7 +115,7 @@ def quality_report_asset(settings: PipelineSettings, observer: Observer) -> dg.A
     )
     def quality_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         pipeline = OpenedPipeline(settings)
-        report = or_fail(lambda: _report(pipeline))
+        report = or_nothing_yet(lambda: report_corpus(pipeline))
         if isinstance(report, NothingYet):
             # Every night until somebody embeds something: no failure that people are told of.
             return dg.MaterializeResult(
@@ -135,13 +134,6 @@ def quality_report_asset(settings: PipelineSettings, observer: Observer) -> dg.A
         return dg.MaterializeResult(metadata=metadata, check_results=check_results(key, own))
 
     return quality_report
-
-
-def _report(pipeline: OpenedPipeline) -> Report | NothingYet:
-    try:
-        return report_corpus(pipeline)
-    except NothingYet as nothing:
-        return nothing
 
 
 def _report_on_shards(
@@ -175,3 +167,15 @@ def or_fail(work: Callable[[], T]) -> T:
         return work()
     except (InputError, Superseded) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def or_nothing_yet(work: Callable[[], T]) -> T | NothingYet:
+    """The same, where having nothing to work on yet is an answer and no failure."""
+
+    def attempt() -> T | NothingYet:
+        try:
+            return work()
+        except NothingYet as nothing:
+            return nothing
+
+    return or_fail(attempt)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from embed_assets.errors import NothingYet
-from embed_assets.orchestration.corpus_assets import or_fail
+from embed_assets.orchestration.corpus_assets import or_nothing_yet
 from embed_assets.settings import PipelineSettings
 from embed_assets.tables.maintenance import Maintained, maintain
 
@@ -18,7 +18,7 @@ def maintenance_job(settings: PipelineSettings) -> dg.JobDefinition:
         description="Merges small files and deletes files that the tables no longer use.",
     )
     def maintain_tables(context: dg.OpExecutionContext) -> None:
-        maintained = or_fail(lambda: _maintained(settings))
+        maintained = or_nothing_yet(lambda: maintain(settings.tables_root, settings.retention_days))
         if isinstance(maintained, NothingYet):
             context.log.info(f"nothing to maintain yet: {maintained}")
             return
@@ -38,13 +38,6 @@ def maintenance_job(settings: PipelineSettings) -> dg.JobDefinition:
         maintain_tables()
 
     return job
-
-
-def _maintained(settings: PipelineSettings) -> list[Maintained] | NothingYet:
-    try:
-        return maintain(settings.tables_root, settings.retention_days)
-    except NothingYet as nothing:
-        return nothing
 
 
 def _log(context: dg.OpExecutionContext, maintained: Sequence[Maintained]) -> None:
