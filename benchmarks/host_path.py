@@ -111,7 +111,7 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         # As if the extra were not installed.
         sys.modules["nanotoken"] = None  # type: ignore[assignment]
     from embed_assets import pipeline as stages
-    from embed_assets.concurrency import shards_at_once
+    from embed_assets.concurrency import shards_at_once, shards_read_at_once
     from embed_assets.opened_pipeline import OpenedPipeline
     from embed_assets.settings import load_settings
     from embed_assets.shard_stream import embed_shards, side_by_side
@@ -126,13 +126,14 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         encoder = NoEncoder(opened)
         shards = sorted(opened.pieces)
 
-        n_at_once = shards_at_once(opened.settings.shard_bytes)
-
-        def host_stage(run: Callable[..., Outcome]) -> Generator[Result]:
+        def host_stage(
+            run: Callable[..., Outcome], at_once: Callable[[int], int] = shards_at_once
+        ) -> Generator[Result]:
+            n_at_once = at_once(opened.settings.shard_bytes)
             return side_by_side(partial(run, pipeline=opened), shards, n_at_once)
 
         timed: dict[str, Callable[[], Generator[Result]]] = {
-            "raw_corpus": lambda: host_stage(stages.ingest_shard),
+            "raw_corpus": lambda: host_stage(stages.ingest_shard, shards_read_at_once),
             "chunks": lambda: host_stage(stages.chunk_shard),
             "embeddings": lambda: embed_shards(shards, opened, [lambda: encoder]),
             "quality_metrics": lambda: host_stage(stages.measure_shard),

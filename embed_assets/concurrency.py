@@ -13,6 +13,11 @@ def shards_at_once(shard_bytes: int) -> int:
     return max(1, min(_n_cores(), _BYTES_AT_ONCE // shard_bytes))
 
 
+def shards_read_at_once(shard_bytes: int) -> int:
+    """How many of them are read from files: one is, while another is written."""
+    return min(2, shards_at_once(shard_bytes))
+
+
 def chunking_threads(shard_bytes: int) -> int:
     """How many threads chunk each of them.
 

@@ -13,6 +13,7 @@ from embed_assets.embedding import model as models
 from embed_assets.embedding.backends import load_encoder
 from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.encoder import Encoder
+from embed_assets.embedding.model_folder import leaves_prompt_out
 from embed_assets.errors import InputError
 from embed_assets.fingerprints import recorded_configurations
 from embed_assets.settings import Device, PipelineSettings
@@ -88,8 +89,10 @@ def _check_model(settings: PipelineSettings, fingerprint: str, calibrations: Seq
 
 def _load(settings: PipelineSettings) -> Encoder:
     # A query is one short text: an exact vector costs nothing, and is compared best with any. On a
-    # GPU what packing takes to begin with is longer than a query.
-    if resolve_device(settings.device) == "cuda":
+    # GPU what packing takes to begin with is longer than a query, and where the prompt is left out
+    # of the mean torch embeds it anyway.
+    model = models.open_model(settings)
+    if resolve_device(settings.device) == "cuda" or leaves_prompt_out(model.folder):
         settings = settings.model_copy(update={"backend": "torch"})
     return load_encoder(settings, "fp32")
 

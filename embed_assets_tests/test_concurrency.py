@@ -2,7 +2,7 @@
 
 import pytest
 
-from embed_assets.concurrency import chunking_threads, shards_at_once
+from embed_assets.concurrency import chunking_threads, shards_at_once, shards_read_at_once
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,4 @@ def test_memory_bounds_how_many_shards_are_in_work_and_cores_how_many_threads(
     monkeypatch.setattr("os.cpu_count", lambda: n_cores)
     assert shards_at_once(shard_bytes) == n_shards
     assert chunking_threads(shard_bytes) == n_threads
+    assert shards_read_at_once(shard_bytes) == min(n_shards, 2)

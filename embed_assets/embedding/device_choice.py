@@ -5,9 +5,9 @@ from pathlib import Path
 
 from embed_assets.errors import InputError
 
-# Where torch can use a GPU, there is a driver: NVIDIA's, or AMD's.
+# Where torch can use a GPU, there is a driver: NVIDIA's, or AMD's, which in WSL is Windows' own.
 _NVIDIA_DRIVER = "libcuda.so.1"
-_AMD_DRIVER = Path("/dev/kfd")
+_AMD_DRIVERS = (Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 def resolve_device(device: str) -> str:
@@ -17,7 +17,7 @@ def resolve_device(device: str) -> str:
     if _has_gpu():
         return "cuda"
     if device == "cuda":
-        raise InputError("device is cuda, but torch finds no CUDA device; use auto or cpu")
+        raise InputError("device is cuda, but no CUDA device is found; use auto or cpu")
     return "cpu"
 
 
@@ -34,5 +34,5 @@ def _has_driver() -> bool:
     try:
         ctypes.CDLL(_NVIDIA_DRIVER)
     except OSError:
-        return _AMD_DRIVER.exists()
+        return any(driver.exists() for driver in _AMD_DRIVERS)
     return True

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from embed_assets.digests import file_sha256
@@ -36,8 +37,7 @@ class FileCache:
             return None
         entry = root / key
         try:
-            expected = json.loads((entry / _DIGESTS).read_text())
-            if expected != self._digests(entry):
+            if not self._is_whole(entry):
                 raise ValueError("its files are not those that were written")
             os.utime(entry)
         except FileNotFoundError:
@@ -61,15 +61,16 @@ class FileCache:
             unfinished = Path(tempfile.mkdtemp(dir=root, prefix="unfinished-"))
             save(unfinished)
             (unfinished / _DIGESTS).write_text(json.dumps(self._digests(unfinished)))
-            shutil.rmtree(root / key, ignore_errors=True)
-            # Of two processes at once, one finds the other's there and leaves it.
-            unfinished.rename(root / key)
+            _put(unfinished, root / key, self._is_whole)
         # OpenVINO raises RuntimeError where a file cannot be written.
         except (OSError, RuntimeError) as error:
             log.info("nothing could be kept in %s: %s", root, error)
         finally:
             if unfinished != root:
                 shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _is_whole(self, entry: Path) -> bool:
+        return bool(json.loads((entry / _DIGESTS).read_text()) == self._digests(entry))
 
     def _digests(self, entry: Path) -> dict[str, str]:
         return {name: file_sha256(entry / name) for name in self._files}
@@ -91,6 +92,15 @@ class FileCache:
             log.warning("nothing is kept in %s: other users can write there", root)
             return None
         return root
+
+
+def _put(unfinished: Path, entry: Path, is_whole: Callable[[Path], bool]) -> None:
+    """Of two processes at once, one finds the other's there and leaves it."""
+    with suppress(OSError, ValueError):
+        if is_whole(entry):
+            return
+    shutil.rmtree(entry, ignore_errors=True)
+    unfinished.rename(entry)
 
 
 def _remove_unused(root: Path) -> None:

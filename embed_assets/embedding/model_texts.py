@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.model import Model, document_prompt, query_prompt
-from embed_assets.embedding.tokenizer import cutting, load_tokenizer
+from embed_assets.embedding.tokenizer import cut_texts, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -29,6 +29,7 @@ class ModelTexts:
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":
-        whole = load_tokenizer(self._model)
-        limit = self._model.max_tokens
-        return whole if limit is None else cutting(whole, self._model.folder, limit)
+        tokenizer = load_tokenizer(self._model)
+        if self._model.max_tokens is not None:
+            cut_texts(tokenizer, self._model.folder, self._model.max_tokens)
+        return tokenizer

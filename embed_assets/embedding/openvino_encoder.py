@@ -110,7 +110,9 @@ class OpenVinoEncoder:
                 _wait_out(request)
 
     def token_ids(self, text: str) -> list[int]:
-        """What the model's own preprocessing makes of a document."""
+        """What the model's tokenizer makes of a document: proved at the conversion to be what its
+        own preprocessing makes.
+        """
         return self._reference.texts.document(text)
 
     def encode_query(self, text: str) -> NDArray[np.float32]:

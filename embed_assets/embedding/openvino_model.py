@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _CONVERSION = "openvino-2"
 #: The inputs of a converted model, both int64 (n, width).
 INPUTS = ("input_ids", "attention_mask")
-_PACKAGES = ("openvino", "torch", "transformers", "sentence-transformers")
+_PACKAGES = ("openvino", "tokenizers", "torch", "transformers", "sentence-transformers")
 # Between torch and OpenVINO in fp32. Rounding alone is 1e-6 of a vector's length.
 _MAX_DIFFERENCE = 1e-4
 # Of the 64 probe texts, every ninth: 8 texts of 40 to 2,560 characters.
@@ -79,8 +79,9 @@ def converted(reference: TorchReference) -> "openvino.Model":
     reason = refusals.get(key)
     if isinstance(reason, str):
         raise CannotConvert(reason)
+    # Not remembered, for it depends on the prompts, too.
+    _refuse_other_texts(reference)
     try:
-        _refuse_other_texts(reference)
         model = _converted(reference.loaded)
         _refuse_other_vectors(model, reference.loaded)
     except _OutOfMemory:
@@ -89,6 +90,8 @@ def converted(reference: TorchReference) -> "openvino.Model":
         refusals.put(key, str(error))
         raise
     model.set_rt_info(str(reference.loaded.pad_id), _PAD_ID)
+    # What is kept under the digest of these files must have been made from these files.
+    reference.model.verify_unchanged()
     keep(key, model)
     return model
 

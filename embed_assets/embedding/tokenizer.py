@@ -33,12 +33,24 @@ def load_tokenizer(model: Model) -> "Tokenizer":
 
     versions = [f"{package} {version(package)}" for package in ("tokenizers", "transformers")]
     key = digest("tokenizer-1", model.tokenizer_version, *versions)
-    kept = _CACHE.kept(key)
+    kept = _read_kept(key)
     if kept is not None:
-        return Tokenizer.from_str((kept / _FILE).read_text(encoding="utf-8"))
+        return Tokenizer.from_str(kept)
     tokenizer = _made(model.folder)
-    _CACHE.keep(key, lambda entry: (entry / _FILE).write_text(tokenizer.to_str(), encoding="utf-8"))
+    # What is kept under these files' digests must have been made from these files.
+    model.verify_unchanged()
+    made = tokenizer.to_str()
+    _CACHE.keep(key, lambda entry: (entry / _FILE).write_text(made, encoding="utf-8"))
     return tokenizer
+
+
+def _read_kept(key: str) -> str | None:
+    entry = _CACHE.kept(key)
+    try:
+        return None if entry is None else (entry / _FILE).read_text(encoding="utf-8")
+    except OSError:
+        # Another process has just replaced it.
+        return None
 
 
 def _made(folder: Path) -> "Tokenizer":
@@ -69,17 +81,22 @@ def _made(folder: Path) -> "Tokenizer":
 
 
 def cutting(tokenizer: "Tokenizer", folder: Path, max_tokens: int) -> "Tokenizer":
-    """A copy that cuts texts at `max_tokens`, special tokens included, on the side that the model
-    folder says, as `SentenceTransformer.encode` does.
-    """
+    """A copy that cuts texts, as `cut_texts` says."""
     from tokenizers import Tokenizer
 
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    cut_texts(copy, folder, max_tokens)
+    return copy
+
+
+def cut_texts(tokenizer: "Tokenizer", folder: Path, max_tokens: int) -> None:
+    """Make a tokenizer cut texts at `max_tokens`, special tokens included, on the side that the
+    model folder says, as `SentenceTransformer.encode` does.
+    """
     said = json_object(transformer_folder(folder) / "tokenizer_config.json")
     said |= tokenizer_arguments(folder)
-    copy = Tokenizer.from_str(tokenizer.to_str())
     side = "left" if said.get("truncation_side") == "left" else "right"
-    copy.enable_truncation(max_tokens, direction=side)
-    return copy
+    tokenizer.enable_truncation(max_tokens, direction=side)
 
 
 def _lowercase(tokenizer: "Tokenizer") -> None:

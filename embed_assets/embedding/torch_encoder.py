@@ -120,7 +120,8 @@ class TorchEncoder:
         """The vector (dimension,) of a search query, with the query prompt in front."""
         vector = self.transformer.encode(
             [text],
-            prompt=self._query_prompt or None,
+            # Never None: sentence-transformers would take the model's default prompt.
+            prompt=self._query_prompt,
             normalize_embeddings=self._normalize,
             truncate_dim=self._truncate_dim,
             show_progress_bar=False,

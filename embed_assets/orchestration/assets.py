@@ -13,7 +13,7 @@ from functools import partial
 import dagster as dg
 
 from embed_assets import pipeline as stages
-from embed_assets.concurrency import shards_at_once
+from embed_assets.concurrency import shards_at_once, shards_read_at_once
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.check_results import check_results, check_specs, report_checks
 from embed_assets.orchestration.corpus_assets import (
@@ -49,11 +49,11 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
     files, documents = _key(settings, "files"), dg.AssetKey([settings.shards_owner, "raw_corpus"])
     reading = [
         shards_asset(settings, observer),
-        stage("raw_corpus", stages.ingest_shard, upstream=files),
+        stage("raw_corpus", stages.ingest_shard, upstream=files, n_at_once=shards_read_at_once),
     ]
     return [
         *(reading if settings.documents_of is None else []),
-        stage("chunks", stages.chunk_shard, upstream=documents),
+        stage("chunks", stages.chunk_shard, upstream=documents, n_at_once=shards_at_once),
         _embeddings_asset(settings, observer),
         _quality_metrics_asset(settings, observer),
         quality_report_asset(settings, observer),
@@ -68,6 +68,7 @@ def _stage_asset(
     run: Callable[..., Outcome],
     *,
     upstream: dg.AssetKey,
+    n_at_once: Callable[[int], int],
 ) -> dg.AssetsDefinition:
     @shard_asset(settings, stage, observer, upstream=upstream, code=run)
     def stage_asset(
@@ -77,7 +78,7 @@ def _stage_asset(
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.by_shard[stage])
         work = partial(_timed, run, pipeline=pipeline, force=config.force)
-        walk = partial(side_by_side, work, n_at_once=shards_at_once(settings.shard_bytes))
+        walk = partial(side_by_side, work, n_at_once=n_at_once(settings.shard_bytes))
         outcomes = run_shards(context, stage, walk, observer, events)
         yield from _results(pipeline, stage, outcomes, events)
 

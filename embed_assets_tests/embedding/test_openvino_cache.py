@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from embed_assets.embedding.model import open_model
 from embed_assets.embedding.openvino_encoder import OpenVinoEncoder
 from embed_assets.embedding.probe_texts import probe_tokens
 from embed_assets.embedding.torch_encoder import TorchEncoder
+from embed_assets.errors import InputError
 from embed_assets.settings import PipelineSettings, load_settings
 
 
@@ -156,3 +158,30 @@ def test_a_full_disk_leaves_nothing_behind(
     refuse_wrong_vectors(settings)
     assert list(cache.iterdir()) == []
     assert "nothing could be kept in" in caplog.text
+
+
+def test_a_prompt_left_out_of_the_mean_is_part_of_what_is_kept(
+    cache: Path, tiny_model: Callable[[str], Path], conversions: list[object]
+) -> None:
+    folder = str(tiny_model("bert-without-prompt-in-mean"))
+    for prompt in ("Short: ", "A prompt of quite some more words: ", "Short: "):
+        refuse_wrong_vectors(
+            load_settings({"model": folder, "device": "cpu", "document_prompt": prompt})
+        )
+    assert len(conversions) == 2
+
+
+def test_weights_that_change_before_they_are_converted_are_not_kept(
+    cache: Path, settings: PipelineSettings, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = Path(shutil.copytree(settings.model, tmp_path / "model"))
+    changing = settings.model_copy(update={"model": str(folder)})
+    model = open_model(changing)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    save_file(weights | {name: 2 * weights[name]}, folder / "model.safetensors")
+    with pytest.raises(InputError, match=r"changed while they were in use: model\.safetensors"):
+        new_encoder(changing, "fp32", model)
+    assert list(cache.iterdir()) == []

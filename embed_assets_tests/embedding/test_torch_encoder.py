@@ -25,7 +25,7 @@ def cpu_settings(folder: Path, **values: object) -> PipelineSettings:
 def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, tiny_bert: Path) -> None:
     monkeypatch.setattr(device_choice, "_has_driver", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InputError, match="torch finds no CUDA device; use auto or cpu"):
+    with pytest.raises(InputError, match="no CUDA device is found; use auto or cpu"):
         load_encoder(cpu_settings(tiny_bert, device="cuda"), "fp32")
     assert resolve_device("auto") == "cpu"
 
@@ -41,7 +41,7 @@ def test_torch_is_not_asked_where_there_is_no_driver(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("it was asked"))
     monkeypatch.setattr(device_choice, "_NVIDIA_DRIVER", "libno-such-driver.so.1")
-    monkeypatch.setattr(device_choice, "_AMD_DRIVER", tmp_path / "kfd")
+    monkeypatch.setattr(device_choice, "_AMD_DRIVERS", (tmp_path / "dxg", tmp_path / "kfd"))
     assert resolve_device("auto") == "cpu"
     with pytest.raises(InputError, match="no CUDA device"):
         resolve_device("cuda")
