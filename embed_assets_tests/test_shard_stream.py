@@ -1,9 +1,12 @@
 """Reading, encoding and publishing of different shards go on at the same time."""
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from embed_assets.outcome import Outcome
 from embed_assets.pipeline import chunk_shard, ingest_shard
 from embed_assets.shard_stream import embed_shards, side_by_side
 from embed_assets.shard_vectors import ShardVectors, publish_vectors, read_vectors
+from embed_assets.sources.source import Document, Rejection
 from embed_assets_tests.small_pipelines import (
     Vectors,
     WatchedEncoder,
@@ -179,6 +183,34 @@ def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order() -> None
     results = list(side_by_side(run, "abcd", n_at_once=2))
     assert [shard for shard, _ in results] == list("abcd")
     assert [type(result) for _, result in results] == [Outcome, InputError, Outcome, Outcome]
+
+
+def test_while_a_shard_is_written_the_next_one_is_read_and_no_third(
+    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, read_files = pipeline.tables.raw_corpus.publish, pipeline.read_shard
+    next_is_read, reading, most = threading.Event(), 0, 0
+
+    def read_shard(shard: str) -> Iterator[Document | Rejection]:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        if shard == "shard-000001":
+            next_is_read.set()
+        time.sleep(0.05)  # Long enough for another thread to begin, if it may.
+        yield from read_files(shard)
+        reading -= 1
+
+    def publish(shard: str, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        assert next_is_read.wait(PATIENCE)
+        write(shard, *arguments, **named)
+
+    monkeypatch.setattr(pipeline, "read_shard", read_shard)
+    monkeypatch.setattr(pipeline.tables.raw_corpus, "publish", publish)
+    run = partial(ingest_shard, pipeline=pipeline, force=True)
+    results = [result for _, result in side_by_side(run, sorted(pipeline.pieces), n_at_once=2)]
+    assert all(isinstance(result, Outcome) and result.n_rows == 1 for result in results)
+    assert most == 1
 
 
 def test_giving_up_finishes_what_has_begun_and_begins_no_more() -> None:
