@@ -20,7 +20,7 @@ from embed_assets.tables_option import tables_option
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(debug: bool) -> None:
-    r"""Turn a text corpus into embeddings: shard by shard, into Delta tables, with Dagster.
+    """Turn a text corpus into embeddings: shard by shard, into Delta tables, with Dagster.
 
     \b
     embed-assets run                                     the bundled corpus and model
@@ -32,7 +32,7 @@ def main(debug: bool) -> None:
     embed-assets init notes --corpus ~/notes             declare a pipeline for Dagster
     embed-assets evaluate --beir scifact                 how good the model's vectors are
     embed-assets ui                                      the Dagster UI of this project
-    """
+    """  # noqa: D301 - click reads the character itself, not a backslash.
 
 
 @main.command()

@@ -1,7 +1,8 @@
 """Content digests: the ids, text hashes and versions that make a run repeatable anywhere.
 
-Everything is BLAKE2b (RFC 7693) over length-prefixed parts, so that ("ab", "c") and ("a", "bc")
-never meet. 128 bits: among 10^12 texts the chance of any two colliding is about 1e-15.
+All of them are BLAKE2b (RFC 7693) over length-prefixed parts, so that ("ab", "c") and ("a", "bc")
+never meet; those of whole columns are in `column_digests`. 128 bits: among 10^12 texts the chance
+of any two colliding is about 1e-15.
 """
 
 import hashlib

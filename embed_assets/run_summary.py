@@ -101,7 +101,8 @@ def print_summary(pipeline: OpenedPipeline, bar: ProgressBar, report_error: str 
     if report_error:
         out.print(f"failed: quality_report: {plain(report_error)}")
     out.print("next:")
-    out.print(f'  embed-assets search "how do I open a file" --tables {shlex.quote(root)}')
+    if pipeline.tables.embeddings.states():
+        out.print(f'  embed-assets search "how do I open a file" --tables {shlex.quote(root)}')
     out.print(f"  embed-assets status --tables {shlex.quote(root)}")
 
 
@@ -112,8 +113,10 @@ def _rejections(pipeline: OpenedPipeline) -> str:
     reasons = reading(rejected.uri, counted.sort("n", descending=True).collect)
     if reasons.is_empty():
         return ""
-    named = ", ".join(f"{reason} {n:,}" for reason, n in reasons.head(3).iter_rows())
-    return f" ({reasons['n'].sum():,} rejected: {named})"
+    named = [f"{reason} {n:,}" for reason, n in reasons.head(_MOST_REASONS).iter_rows()]
+    others = int(reasons["n"][_MOST_REASONS:].sum())
+    named += [f"other reasons {others:,}"] if others else []
+    return f" ({reasons['n'].sum():,} rejected: {', '.join(named)}; see the table rejected)"
 
 
 def _figures(pipeline: OpenedPipeline, bar: ProgressBar) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,23 @@ def test_help_lists_every_setting_as_a_flag() -> None:
     assert "[default: bundled:python-docs]" in result.output
     for name in ("run", "search", "status", "maintain", "ui"):
         assert name in invoke("--help").output
+
+
+def test_each_example_of_the_help_stands_on_a_line_of_its_own() -> None:
+    lines = [line.strip() for line in invoke("--help").output.splitlines()]
+    examples = [line for line in lines if line.startswith("embed-assets ")]
+    assert len(examples) == 9
+    assert all(line.count("embed-assets ") == 1 for line in lines if line in examples)
+
+
+def test_a_port_that_is_taken_is_told_before_dagster_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = invoke("ui", "--port", port)
+    assert result.exit_code == 2
+    assert f"port {port} of 127.0.0.1 cannot be had" in result.output
 
 
 def test_help_loads_neither_dagster_nor_torch(tmp_path: Path) -> None:

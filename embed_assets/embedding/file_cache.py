@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from embed_assets.digests import file_sha256
@@ -86,12 +87,17 @@ class FileCache:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             state = root.stat()
         except OSError as error:
-            log.info("nothing is kept in %s: %s", root, error)
+            _tell_once(root, str(error))
             return None
         if state.st_uid != os.getuid() or state.st_mode & 0o022:
-            log.warning("nothing is kept in %s: other users can write there", root)
+            _tell_once(root, "other users can write there")
             return None
         return root
+
+
+@cache
+def _tell_once(root: Path, reason: str) -> None:
+    log.warning("each process makes again what could be kept in %s: %s", root, reason)
 
 
 def _put(unfinished: Path, entry: Path, is_whole: Callable[[Path], bool]) -> None:

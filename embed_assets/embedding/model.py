@@ -6,7 +6,7 @@ Weights are safetensors only and no code from a model folder is ever imported.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from embed_assets.bundled import BUNDLED_MODEL
 from embed_assets.digests import digest, digest_of
@@ -36,6 +36,16 @@ _BUNDLED_SHA256 = {
     "config_sentence_transformers.json": (
         "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
     ),
+}
+
+# Where a tokenizer has its words; transformers makes an empty one where there is none of these.
+_VOCABULARIES = {
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
 }
 
 
@@ -99,6 +109,11 @@ def _described(folder: Path, stamps: Stamps, pinned: bool) -> Model:
         raise InputError(
             f"model folder {folder} has no .safetensors weights; pickled weights (.bin) are not "
             "loaded because they can run code: save the model again with safe_serialization=True"
+        )
+    if not any(PurePath(file).name in _VOCABULARIES for file, _ in hashes):
+        raise InputError(
+            f"model folder {folder} has no tokenizer ({', '.join(sorted(_VOCABULARIES))}): every "
+            "word would be unknown to the model; copy these files beside the weights, too"
         )
     if pinned:
         _check_pinned(folder, dict(hashes))

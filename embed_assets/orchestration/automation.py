@@ -4,7 +4,9 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,
 )
+from dagster._utils.schedules import is_valid_cron_schedule
 
+from embed_assets.errors import SettingsError
 from embed_assets.orchestration.file_sensor import file_sensor, sensor_status
 from embed_assets.settings import PipelineSettings
 from embed_assets.staleness import own_stages
@@ -71,18 +73,24 @@ def schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
         dg.ScheduleDefinition(
             name=f"{settings.name}_nightly_report",
             job_name=f"{settings.name}_report",
-            cron_schedule=settings.report_schedule,
+            cron_schedule=_cron("report_schedule", settings.report_schedule),
             default_status=status,
             description="Refreshes the quality report.",
         ),
         dg.ScheduleDefinition(
             name=f"{settings.name}_weekly_maintenance",
             job_name=f"{settings.name}_maintain",
-            cron_schedule=settings.maintenance_schedule,
+            cron_schedule=_cron("maintenance_schedule", settings.maintenance_schedule),
             default_status=status,
             description="Merges small files and deletes old ones.",
         ),
     ]
+
+
+def _cron(setting: str, line: str) -> str:
+    if not is_valid_cron_schedule(line):
+        raise SettingsError(f"setting {setting!r} is {line!r}, expected a cron line: '0 3 * * *'")
+    return line
 
 
 def sensors(settings: PipelineSettings) -> list[dg.SensorDefinition]:

@@ -52,7 +52,7 @@ COLUMN_NOTES: dict[str, dict[str, str]] = {
         "shard": _SHARD,
         "chunk_id": "The chunk that the vector belongs to.",
         "doc_id": "The document that the chunk was cut from.",
-        "text_hash": "BLAKE2b-128 of the chunk's text.",
+        "text_hash": "BLAKE3, 128 bits, of the chunk's text.",
         "embedding": "The vector, float32; all have one length.",
         "fingerprint": "Digest of model files and settings: all that changes a vector.",
         "provenance": "JSON: device, precision, tokens, seconds and padding of the run.",

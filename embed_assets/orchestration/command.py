@@ -1,6 +1,7 @@
 """What `embed-assets run` and `embed-assets ui` do with Dagster."""
 
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from embed_assets.errors import InputError
+from embed_assets.errors import InputError, SettingsError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.build import build_pipeline
 from embed_assets.orchestration.environment import dagster_home
@@ -228,6 +229,7 @@ def open_ui(port: int, *, read_only: bool = False) -> None:
             "there is no Dagster project here: run this in one (`create-dagster project NAME` "
             "makes it), or in a checkout of embed_assets"
         )
+    _refuse_taken_port(port)
     home = prepared_home(dagster_home() or project.root / ".dagster")
     os.environ["DAGSTER_HOME"] = str(home)
     # From the home folder: beside the project's dagster.yaml, Dagster would warn that it is not
@@ -244,3 +246,15 @@ def open_ui(port: int, *, read_only: bool = False) -> None:
     command = ["dagster-webserver", "--read-only"] if read_only else ["dagster", "dev"]
     program = Path(sys.executable).parent / command[0]
     os.execv(program, [*command, *where, "-h", "127.0.0.1", "-p", str(port)])
+
+
+def _refuse_taken_port(port: int) -> None:
+    # `dagster dev` would go on without its web server.
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise SettingsError(
+                f"port {port} of 127.0.0.1 cannot be had: {error}; give another by --port"
+            ) from error

@@ -15,6 +15,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 
 from embed_assets.bundled import BUNDLED_CORPUS
+from embed_assets.embedding.model import open_model, resolved_max_tokens
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.settings import DOCUMENT_SETTINGS, NAME_PATTERN, PipelineSettings, load_settings
 from embed_assets.sources.open_source import open_source
@@ -44,7 +45,7 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
 
     Relative paths were meant from the working folder and are written from the project's root.
     Raises InputError, and nothing has been touched, if the name cannot be had or is taken, a
-    setting is wrong, or the corpus is not there.
+    setting is wrong, or the corpus or the model is not there.
     """
     check_name(folder.name)
     _check_is_new(folder)
@@ -53,6 +54,8 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
     settings = load_settings({"name": folder.name, **plain}).located(project_root)
     written = {key: _typed(key, value, settings) for key, value in given.items()}
     files = open_source(settings).files() if "corpus" in plain else None
+    if settings.revision is None:  # With one it is in a hub, and would be fetched here.
+        resolved_max_tokens(settings, open_model(settings))
     return NewPipeline(folder, written, settings, files)
 
 

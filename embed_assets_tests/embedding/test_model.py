@@ -460,3 +460,11 @@ def test_a_linked_folder_counts_and_a_loop_of_links_ends(tiny_bert: Path, folder
     assert print_of(folder) == print_of(tiny_bert)
     changed_json(folder.parent / "pooling/config.json", pooling_mode="cls")
     assert print_of(folder) != print_of(tiny_bert)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    for file in (folder / "tokenizer.json", folder / "vocab.txt"):
+        file.unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"has no tokenizer .*: every word would be unknown"):
+        open_model(load_settings({"model": str(folder)}))

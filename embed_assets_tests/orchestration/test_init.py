@@ -107,6 +107,9 @@ def test_a_path_typed_in_another_folder_of_the_project_is_found(
         (("notes", "--corpus", "texts"), "is there already"),
         (("new", "--corpus", "texts", "--tables", "tables/notes"), "have the same tables"),
         (("new", "--documents-of", "nobody"), "there is no such pipeline"),
+        (("new", "--corpus", "texts", "--report-schedule", "99 x"), "expected a cron line"),
+        (("new", "--corpus", "texts", "--model", "nowhere"), "neither a folder nor"),
+        (("new", "--corpus", "texts", "--max-tokens", "3000"), "more than the model takes"),
     ],
 )
 def test_nothing_is_written_for_what_cannot_be(
