@@ -1,4 +1,4 @@
-"""Content digests: the ids, text hashes and versions that make a run repeatable anywhere.
+"""Content digests: the ids and versions that make a run repeatable anywhere.
 
 All of them are BLAKE2b (RFC 7693) over length-prefixed parts, so that ("ab", "c") and ("a", "bc")
 never meet; those of whole columns are in `column_digests`. 128 bits: among 10^12 texts the chance

@@ -62,13 +62,21 @@ class FileCache:
             unfinished = Path(tempfile.mkdtemp(dir=root, prefix="unfinished-"))
             save(unfinished)
             (unfinished / _DIGESTS).write_text(json.dumps(self._digests(unfinished)))
-            _put(unfinished, root / key, self._is_whole)
+            self._put(unfinished, root / key)
         # OpenVINO raises RuntimeError where a file cannot be written.
         except (OSError, RuntimeError) as error:
             log.info("nothing could be kept in %s: %s", root, error)
         finally:
             if unfinished != root:
                 shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _put(self, unfinished: Path, entry: Path) -> None:
+        """Of two processes at once, one finds the other's there and leaves it."""
+        with suppress(OSError, ValueError):
+            if self._is_whole(entry):
+                return
+        shutil.rmtree(entry, ignore_errors=True)
+        unfinished.rename(entry)
 
     def _is_whole(self, entry: Path) -> bool:
         return bool(json.loads((entry / _DIGESTS).read_text()) == self._digests(entry))
@@ -98,15 +106,6 @@ class FileCache:
 @cache
 def _tell_once(root: Path, reason: str) -> None:
     log.warning("each process makes again what could be kept in %s: %s", root, reason)
-
-
-def _put(unfinished: Path, entry: Path, is_whole: Callable[[Path], bool]) -> None:
-    """Of two processes at once, one finds the other's there and leaves it."""
-    with suppress(OSError, ValueError):
-        if is_whole(entry):
-            return
-    shutil.rmtree(entry, ignore_errors=True)
-    unfinished.rename(entry)
 
 
 def _remove_unused(root: Path) -> None:

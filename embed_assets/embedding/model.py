@@ -184,12 +184,18 @@ def vector_dimension(settings: EncoderSettings, model: Model) -> int:
 
     Raises InputError where truncate_dim is more than the model has.
     """
-    if settings.truncate_dim and 0 < model.dimension < settings.truncate_dim:
+    return (
+        cut_dimension(settings, model.dimension) if model.dimension else settings.truncate_dim or 0
+    )
+
+
+def cut_dimension(settings: EncoderSettings, full: int) -> int:
+    """Length of a vector of which the model gives `full` numbers. InputError if that is too few."""
+    if settings.truncate_dim and settings.truncate_dim > full:
         raise InputError(
-            f"truncate_dim {settings.truncate_dim} is more than the model's {model.dimension} "
-            "dimensions"
+            f"truncate_dim {settings.truncate_dim} is more than the model's {full} dimensions"
         )
-    return settings.truncate_dim or model.dimension
+    return settings.truncate_dim or full
 
 
 def vectors_are_unit(settings: EncoderSettings, model: Model) -> bool:

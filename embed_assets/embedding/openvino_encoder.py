@@ -12,12 +12,12 @@ from embed_assets.embedding.device_memory import out_of_memory_reason
 from embed_assets.embedding.encoder import DeviceOutOfMemory, encode_all
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.length_buckets import Batch, plan_batches
+from embed_assets.embedding.model import cut_dimension
 from embed_assets.embedding.model_folder import leaves_prompt_out
 from embed_assets.embedding.openvino_model import pad_id
 from embed_assets.embedding.openvino_runtime import compiled
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.embedding.torch_reference import TorchReference
-from embed_assets.errors import InputError
 
 if TYPE_CHECKING:
     import openvino
@@ -45,12 +45,7 @@ class OpenVinoEncoder:
 
         Raises InputError where truncate_dim is more than the model has.
         """
-        full = model.output(0).partial_shape[1].get_length()
-        if settings.truncate_dim is not None and settings.truncate_dim > full:
-            raise InputError(
-                f"truncate_dim {settings.truncate_dim} is more than the model's {full} dimensions"
-            )
-        self._dimension = settings.truncate_dim or full
+        self._dimension = cut_dimension(settings, model.output(0).partial_shape[1].get_length())
         self._pad_id = pad_id(model)
         self._reference = reference
         self._precision = precision

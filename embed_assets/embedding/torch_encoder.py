@@ -12,7 +12,7 @@ from embed_assets.embedding.device_memory import release_cached_memory
 from embed_assets.embedding.encoder import DeviceOutOfMemory
 from embed_assets.embedding.encoder_settings import EncoderSettings
 from embed_assets.embedding.length_buckets import Batch, plan_batches
-from embed_assets.embedding.model import Model, document_prompt, query_prompt
+from embed_assets.embedding.model import Model, cut_dimension, document_prompt, query_prompt
 from embed_assets.embedding.ring import Job, Ring
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
@@ -50,11 +50,7 @@ class TorchEncoder:
         self._truncate_dim = settings.truncate_dim
         self._precision = precision
         full = int(cast(int, transformer.get_embedding_dimension()))
-        if settings.truncate_dim is not None and settings.truncate_dim > full:
-            raise InputError(
-                f"truncate_dim {settings.truncate_dim} is more than the model's {full} dimensions"
-            )
-        self._dimension = settings.truncate_dim or full
+        self._dimension = cut_dimension(settings, full)
         default = (
             _CUDA_TOKENS_PER_BATCH if self.device.startswith("cuda") else _CPU_TOKENS_PER_BATCH
         )

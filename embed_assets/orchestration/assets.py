@@ -45,15 +45,15 @@ def build_assets(settings: PipelineSettings, observer: Observer) -> list[dg.Asse
 
     A pipeline that embeds another one's documents has no shards and raw_corpus of its own.
     """
-    stage = partial(_stage_asset, settings, observer)
+    stage, n_bytes = partial(_stage_asset, settings, observer), settings.shard_bytes
     files, documents = _key(settings, "files"), dg.AssetKey([settings.shards_owner, "raw_corpus"])
     reading = [
         shards_asset(settings, observer),
-        stage("raw_corpus", stages.ingest_shard, upstream=files, n_at_once=shards_read_at_once),
+        stage("raw_corpus", stages.ingest_shard, files, shards_read_at_once(n_bytes)),
     ]
     return [
         *(reading if settings.documents_of is None else []),
-        stage("chunks", stages.chunk_shard, upstream=documents, n_at_once=shards_at_once),
+        stage("chunks", stages.chunk_shard, documents, shards_at_once(n_bytes)),
         _embeddings_asset(settings, observer),
         _quality_metrics_asset(settings, observer),
         quality_report_asset(settings, observer),
@@ -66,9 +66,8 @@ def _stage_asset(
     observer: Observer,
     stage: str,
     run: Callable[..., Outcome],
-    *,
     upstream: dg.AssetKey,
-    n_at_once: Callable[[int], int],
+    n_at_once: int,
 ) -> dg.AssetsDefinition:
     @shard_asset(settings, stage, observer, upstream=upstream, code=run)
     def stage_asset(
@@ -78,7 +77,7 @@ def _stage_asset(
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.by_shard[stage])
         work = partial(_timed, run, pipeline=pipeline, force=config.force)
-        walk = partial(side_by_side, work, n_at_once=n_at_once(settings.shard_bytes))
+        walk = partial(side_by_side, work, n_at_once=n_at_once)
         outcomes = run_shards(context, stage, walk, observer, events)
         yield from _results(pipeline, stage, outcomes, events)
 

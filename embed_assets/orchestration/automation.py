@@ -67,30 +67,35 @@ def report_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
 
 def schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
     """Refresh the report every night, maintain the tables every week; off until switched on."""
+    check_schedules(settings)
     on, off = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
     status = on if settings.switched_on else off
     return [
         dg.ScheduleDefinition(
             name=f"{settings.name}_nightly_report",
             job_name=f"{settings.name}_report",
-            cron_schedule=_cron("report_schedule", settings.report_schedule),
+            cron_schedule=settings.report_schedule,
             default_status=status,
             description="Refreshes the quality report.",
         ),
         dg.ScheduleDefinition(
             name=f"{settings.name}_weekly_maintenance",
             job_name=f"{settings.name}_maintain",
-            cron_schedule=_cron("maintenance_schedule", settings.maintenance_schedule),
+            cron_schedule=settings.maintenance_schedule,
             default_status=status,
             description="Merges small files and deletes old ones.",
         ),
     ]
 
 
-def _cron(setting: str, line: str) -> str:
-    if not is_valid_cron_schedule(line):
-        raise SettingsError(f"setting {setting!r} is {line!r}, expected a cron line: '0 3 * * *'")
-    return line
+def check_schedules(settings: PipelineSettings) -> None:
+    """Raise SettingsError where a schedule is no cron line: Dagster would not name the setting."""
+    for setting in ("report_schedule", "maintenance_schedule"):
+        line = getattr(settings, setting)
+        if not is_valid_cron_schedule(line):
+            raise SettingsError(
+                f"setting {setting!r} is {line!r}, expected a cron line: '0 3 * * *'"
+            )
 
 
 def sensors(settings: PipelineSettings) -> list[dg.SensorDefinition]:

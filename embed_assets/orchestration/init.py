@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embed_assets.errors import SettingsError
-from embed_assets.orchestration.automation import schedules
 from embed_assets.orchestration.new_pipeline import (
     NewPipeline,
     check_name,
@@ -41,7 +40,6 @@ def init_pipeline(name: str, values: Mapping[str, object]) -> None:
     file = made.folder / "defs.yaml"
     others = [Declared(each, f"defs/{each.name}") for each in declared_pipelines().values()]
     side_by_side([*others, Declared(made.settings, str(file))])
-    schedules(made.settings)
     made.folder.mkdir(parents=True, exist_ok=True)
     # Exclusively: whoever was quicker keeps what is there.
     with file.open("x", encoding="utf-8") as out:

@@ -17,6 +17,7 @@ import yaml
 from embed_assets.bundled import BUNDLED_CORPUS
 from embed_assets.embedding.model import open_model, resolved_max_tokens
 from embed_assets.errors import InputError, SettingsError
+from embed_assets.orchestration.automation import check_schedules
 from embed_assets.settings import DOCUMENT_SETTINGS, NAME_PATTERN, PipelineSettings, load_settings
 from embed_assets.sources.open_source import open_source
 from embed_assets.sources.source import Listing
@@ -53,6 +54,7 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
     plain = {k: v for k, v in given.items() if not (isinstance(v, str) and _TEMPLATE in v)}
     settings = load_settings({"name": folder.name, **plain}).located(project_root)
     written = {key: _typed(key, value, settings) for key, value in given.items()}
+    check_schedules(settings)
     files = open_source(settings).files() if "corpus" in plain else None
     if settings.revision is None:  # With one it is in a hub, and would be fetched here.
         resolved_max_tokens(settings, open_model(settings))
