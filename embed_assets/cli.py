@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 something failed, 2 wrong usage or settings.
 """
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,8 @@ def main(debug: bool) -> None:
     embed-assets evaluate --beir scifact                 how good the model's vectors are
     embed-assets ui                                      the Dagster UI of this project
     """  # noqa: D301 - click reads the character itself, not a backslash.
+    # Of a store without credentials delta-rs warns in pages; our error says the same in a line.
+    os.environ.setdefault("RUST_LOG", "error")
 
 
 @main.command()

@@ -10,7 +10,7 @@ _CHUNKING_THREADS = 3
 
 def shards_at_once(shard_bytes: int) -> int:
     """How many shards of about that size are in work together."""
-    return max(1, min(_n_cores(), _BYTES_AT_ONCE // shard_bytes))
+    return max(1, min(usable_cores(), _BYTES_AT_ONCE // shard_bytes))
 
 
 def shards_read_at_once(shard_bytes: int) -> int:
@@ -24,8 +24,12 @@ def chunking_threads(shard_bytes: int) -> int:
     Where every core has a shard, a second thread each made nothing faster and took a sixth more
     memory.
     """
-    return max(1, min(_CHUNKING_THREADS, _n_cores() // shards_at_once(shard_bytes)))
+    return max(1, min(_CHUNKING_THREADS, usable_cores() // shards_at_once(shard_bytes)))
 
 
-def _n_cores() -> int:
+def usable_cores() -> int:
+    """Logical CPUs that this process may run on."""
+    # macOS has no affinity.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -15,6 +15,7 @@ from embed_assets.corpus_plan import CorpusPlan, plan_documents, plan_files
 from embed_assets.embedding import model as models
 from embed_assets.embedding.backends import load_encoder, refuse_int8_without_backend
 from embed_assets.embedding.device_answers import tuned_budget
+from embed_assets.embedding.device_choice import resolve_device
 from embed_assets.embedding.encoder import Encoder, EncodeStats
 from embed_assets.embedding.precision import resolve_precision
 from embed_assets.embedding.tokenizer import load_tokenizer
@@ -196,6 +197,10 @@ class OpenedPipeline:
         if self.settings.precision == "int8":
             refuse_int8_without_backend(self.settings)
         fingerprints.check_fits(self.tables, self.dimension, self.settings.model)
+
+    def check_device(self) -> None:
+        """Raise SettingsError if the device of the settings is not there."""
+        resolve_device(self.settings.device)
 
     def claim(self) -> None:
         """Put this configuration in force. Raises Superseded if a later run has another."""

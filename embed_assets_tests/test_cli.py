@@ -244,27 +244,38 @@ def test_an_overlap_beyond_the_models_limit_exits_with_2(tmp_path: Path, tiny_be
     assert not (tmp_path / "tables").exists()
 
 
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embed_assets.embedding.device_choice._has_gpu", lambda: False)
+    write_files(tmp_path / "corpus", FILES)
+    result = invoke("run", "--corpus", "corpus", "--device", "cuda", "--precision", "fp32")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: device is cuda, but no CUDA device is found")
+    assert not (tmp_path / "tables").exists()
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (("run", "--corpus", "missing"), "missing' does not exist"),
-        (("run", "--corpus", "empty"), "has no file that can be read; found: nothing"),
-        (("run", "--corpus", "s3://bucket/x"), "is a URI"),
-        (("run", "--corpus", "empty", "--model", "./nowhere"), "nowhere does not exist"),
-        (("run", "--corpus", "empty", "--model", "some/name"), "set revision"),
-        (("run", "--corpus", "empty", "--tables", "a[1]"), "cannot stand"),
-        (("search", "query", "--tables", "missing"), "embed a corpus first: embed-assets run"),
-        (("search", "query", "--tables", "a[1]"), "cannot stand"),
-        (("status", "--tables", "a[1]"), "cannot stand"),
-        (("maintain", "--tables", "missing"), "there are no tables under"),
+        (("run", "--corpus", "missing"), "missing' does not exist", 2),
+        (("run", "--corpus", "empty"), "has no file that can be read; found: nothing", 1),
+        (("run", "--corpus", "s3://bucket/x"), "is a URI", 2),
+        (("run", "--corpus", "empty", "--model", "./nowhere"), "nowhere does not exist", 2),
+        (("run", "--corpus", "empty", "--model", "some/name"), "set revision", 2),
+        (("run", "--corpus", "empty", "--tables", "a[1]"), "cannot stand", 2),
+        (("search", "query", "--tables", "missing"), "embed a corpus first: embed-assets run", 1),
+        (("search", "query", "--tables", "a[1]"), "cannot stand", 2),
+        (("status", "--tables", "a[1]"), "cannot stand", 2),
+        (("maintain", "--tables", "missing"), "there are no tables under", 1),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_and_exits_with_1(
-    arguments: tuple[str, ...], message: str, tmp_path: Path
+def test_what_a_user_can_mend_is_one_line_and_exits_with_2_if_it_is_an_option(
+    arguments: tuple[str, ...], message: str, code: int, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     result = invoke(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in result.stderr
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("error: ")
@@ -273,7 +284,7 @@ def test_what_a_user_can_mend_is_one_line_and_exits_with_1(
 
 def test_a_missing_corpus_shows_no_traceback_in_a_real_process(tmp_path: Path) -> None:
     result = command("run", "--corpus", "missing", cwd=tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.startswith("error: corpus ")
     assert result.stderr.count("\n") == 1

@@ -20,7 +20,7 @@ from embed_assets.concurrency import chunking_threads, shards_at_once, shards_re
 def test_memory_bounds_how_many_shards_are_in_work_and_cores_how_many_threads(
     n_cores: int, shard_bytes: int, n_shards: int, n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: n_cores)
+    monkeypatch.setattr("embed_assets.concurrency.usable_cores", lambda: n_cores)
     assert shards_at_once(shard_bytes) == n_shards
     assert chunking_threads(shard_bytes) == n_threads
     assert shards_read_at_once(shard_bytes) == min(n_shards, 2)

@@ -76,7 +76,7 @@ def _int8_encoder(
     try:
         return OpenVinoEncoder(quantised(reference, calibration), reference, settings, "int8")
     except CannotConvert as error:
-        raise InputError(
+        raise SettingsError(
             f"precision int8 cannot be had: OpenVINO does not run the model {settings.model}: "
             f"{error}; choose another precision"
         ) from error

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from embed_assets.concurrency import usable_cores
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.embedding.model import Model
 
@@ -54,7 +55,7 @@ def device_name(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {_n_usable_cores()} cores"
+    return f"{_processor()}, {usable_cores()} cores"
 
 
 def answer_key(encoder: Encoder, model: Model) -> str:
@@ -79,13 +80,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _n_usable_cores() -> int:
-    # Not on macOS, which has no affinity.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def tuned_budget(encoder: Encoder, model: Model) -> int | None:

@@ -3,7 +3,7 @@
 import ctypes
 from pathlib import Path
 
-from embed_assets.errors import InputError
+from embed_assets.errors import SettingsError
 
 # Where torch can use a GPU, there is a driver: NVIDIA's, or AMD's, which in WSL is Windows' own.
 _NVIDIA_DRIVER = "libcuda.so.1"
@@ -11,13 +11,13 @@ _AMD_DRIVERS = (Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 def resolve_device(device: str) -> str:
-    """The torch device for a setting. InputError where cuda is asked for and there is none."""
+    """The torch device for a setting. SettingsError where cuda is asked for and there is none."""
     if device == "cpu":
         return "cpu"
     if _has_gpu():
         return "cuda"
     if device == "cuda":
-        raise InputError("device is cuda, but no CUDA device is found; use auto or cpu")
+        raise SettingsError("device is cuda, but no CUDA device is found; use auto or cpu")
     return "cpu"
 
 

@@ -93,8 +93,8 @@ class Model:
 def open_model(settings: EncoderSettings) -> Model:
     """Locate, check and describe the model that the settings name.
 
-    Raises InputError for a missing folder, missing weights, a wrong hash or foreign code. Hashes
-    again only where a file's size or time has changed.
+    Raises InputError for missing weights, a wrong hash or foreign code, and SettingsError where
+    there is no such model. Hashes again only where a file's size or time has changed.
     """
     folder = _locate(settings.model, settings.revision)
     return _described(folder, stamps_of(folder), settings.model == BUNDLED_MODEL)
@@ -139,7 +139,7 @@ def _locate(name: str, revision: str | None) -> Path:
     if folder.is_dir():
         return folder.resolve()
     if folder.is_absolute() or name.startswith((".", "~")):
-        raise InputError(f"model folder {name} does not exist")
+        raise SettingsError(f"model folder {name} does not exist")
     return _download(name, revision)
 
 
@@ -147,7 +147,7 @@ def _locate(name: str, revision: str | None) -> Path:
 def _download(name: str, revision: str | None) -> Path:
     """The local snapshot of a hub model at a pinned commit."""
     if revision is None:
-        raise InputError(
+        raise SettingsError(
             f"model {name!r} is neither a folder nor {BUNDLED_MODEL!r}; to take it from the hub, "
             "set revision to the 40 hex digits of a commit, so that it cannot change under you"
         )
@@ -182,7 +182,7 @@ def _check_pinned(folder: Path, hashes: dict[str, str]) -> None:
 def vector_dimension(settings: EncoderSettings, model: Model) -> int:
     """Length of a vector under these settings; 0 where only the loaded model can tell.
 
-    Raises InputError where truncate_dim is more than the model has.
+    Raises SettingsError where truncate_dim is more than the model has.
     """
     return (
         cut_dimension(settings, model.dimension) if model.dimension else settings.truncate_dim or 0
@@ -190,9 +190,9 @@ def vector_dimension(settings: EncoderSettings, model: Model) -> int:
 
 
 def cut_dimension(settings: EncoderSettings, full: int) -> int:
-    """Length of a vector of which the model gives `full` numbers. InputError if that is too few."""
+    """Length of a vector of which the model gives `full` numbers. SettingsError: too few."""
     if settings.truncate_dim and settings.truncate_dim > full:
-        raise InputError(
+        raise SettingsError(
             f"truncate_dim {settings.truncate_dim} is more than the model's {full} dimensions"
         )
     return settings.truncate_dim or full

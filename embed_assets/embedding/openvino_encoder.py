@@ -43,7 +43,7 @@ class OpenVinoEncoder:
     ) -> None:
         """`reference` is the same model in torch, from which `model` was converted.
 
-        Raises InputError where truncate_dim is more than the model has.
+        Raises SettingsError where truncate_dim is more than the model has.
         """
         self._dimension = cut_dimension(settings, model.output(0).partial_shape[1].get_length())
         self._pad_id = pad_id(model)

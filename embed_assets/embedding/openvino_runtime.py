@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embed_assets.concurrency import usable_cores
+
 if TYPE_CHECKING:
     from openvino import CompiledModel
 
@@ -51,7 +53,7 @@ def has_bf16() -> bool:
 def n_streams() -> int:
     """Batches to compute at once, one thread each: the physical cores this process may use."""
     if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
+        return usable_cores()
     cpus = sorted(os.sched_getaffinity(0))
     cores = {_siblings(cpu) for cpu in cpus}
     return max(1, min(len(cores), _quota() or len(cores)))

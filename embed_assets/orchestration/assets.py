@@ -104,6 +104,7 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
     ) -> Iterator[dg.MaterializeResult]:
         resource: GpuResource = getattr(context.resources, gpu)
         pipeline = opened(resource.located(settings), context, observer)
+        or_fail(pipeline.check_device)
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.embeddings)
         findings: list[Finding] = []

@@ -67,7 +67,7 @@ def report_job(settings: PipelineSettings) -> UnresolvedAssetJobDefinition:
 
 def schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
     """Refresh the report every night, maintain the tables every week; off until switched on."""
-    check_schedules(settings)
+    _check_schedules(settings)
     on, off = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
     status = on if settings.switched_on else off
     return [
@@ -88,7 +88,7 @@ def schedules(settings: PipelineSettings) -> list[dg.ScheduleDefinition]:
     ]
 
 
-def check_schedules(settings: PipelineSettings) -> None:
+def _check_schedules(settings: PipelineSettings) -> None:
     """Raise SettingsError where a schedule is no cron line: Dagster would not name the setting."""
     for setting in ("report_schedule", "maintenance_schedule"):
         line = getattr(settings, setting)

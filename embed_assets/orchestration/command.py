@@ -59,6 +59,7 @@ def run_pipeline(
     except KeyboardInterrupt:
         return _INTERRUPTED
     pipeline = OpenedPipeline(settings, started_at=started_at)
+    pipeline.check_device()
     pipeline.check_fits()
     plan = pipeline.plan()
     pipeline.claim()

@@ -17,7 +17,7 @@ import yaml
 from embed_assets.bundled import BUNDLED_CORPUS
 from embed_assets.embedding.model import open_model, resolved_max_tokens
 from embed_assets.errors import InputError, SettingsError
-from embed_assets.orchestration.automation import check_schedules
+from embed_assets.orchestration.build import build_pipeline
 from embed_assets.settings import DOCUMENT_SETTINGS, NAME_PATTERN, PipelineSettings, load_settings
 from embed_assets.sources.open_source import open_source
 from embed_assets.sources.source import Listing
@@ -46,7 +46,7 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
 
     Relative paths were meant from the working folder and are written from the project's root.
     Raises InputError, and nothing has been touched, if the name cannot be had or is taken, a
-    setting is wrong, or the corpus or the model is not there.
+    setting is wrong, or the corpus, the model or the hook of on_failure is not there.
     """
     check_name(folder.name)
     _check_is_new(folder)
@@ -54,11 +54,19 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
     plain = {k: v for k, v in given.items() if not (isinstance(v, str) and _TEMPLATE in v)}
     settings = load_settings({"name": folder.name, **plain}).located(project_root)
     written = {key: _typed(key, value, settings) for key, value in given.items()}
-    check_schedules(settings)
+    _check_loads(settings)
     files = open_source(settings).files() if "corpus" in plain else None
     if settings.revision is None:  # With one it is in a hub, and would be fetched here.
         resolved_max_tokens(settings, open_model(settings))
     return NewPipeline(folder, written, settings, files)
+
+
+def _check_loads(settings: PipelineSettings) -> None:
+    """Raise SettingsError for a cron line or a hook that would keep the project from loading."""
+    if settings.documents_of is not None and settings.documents_tables is None:
+        # Its place is looked up among the declared pipelines, later; any will do here.
+        settings = settings.model_copy(update={"documents_tables": settings.tables_root})
+    build_pipeline(settings)
 
 
 def check_name(name: str) -> None:

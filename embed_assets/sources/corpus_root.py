@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from embed_assets.errors import InputError
+from embed_assets.errors import SettingsError
 from embed_assets.sources.refusal import Refusal
 
 _WILDCARDS = frozenset("*?[")
@@ -44,7 +44,7 @@ class CorpusRoot:
 
 
 def corpus_root(corpus: str) -> CorpusRoot:
-    """The place that a folder, file or glob names. Raises InputError where there is none."""
+    """The place that a folder, file or glob names. Raises SettingsError where there is none."""
     path = Path(corpus).expanduser()
     # A folder may be called "a[1]": what exists is taken literally.
     if not path.exists() and _WILDCARDS.intersection(corpus):
@@ -54,8 +54,8 @@ def corpus_root(corpus: str) -> CorpusRoot:
     if path.is_file():
         return CorpusRoot(Path(os.path.realpath(path.parent)), file=path)
     if path.exists():
-        raise InputError(f"corpus {corpus!r} is neither a folder nor a regular file; name one")
-    raise InputError(
+        raise SettingsError(f"corpus {corpus!r} is neither a folder nor a regular file; name one")
+    raise SettingsError(
         f"corpus {corpus!r} does not exist (looked for {path.absolute()}); set corpus to a"
         " folder, a file or a glob such as 'docs/**/*.md'"
     )
@@ -66,7 +66,7 @@ def _glob_root(path: Path) -> CorpusRoot:
     first = next(i for i, part in enumerate(parts) if _WILDCARDS.intersection(part))
     folder = Path(*parts[:first])
     if not folder.is_dir():
-        raise InputError(
+        raise SettingsError(
             f"corpus {str(path)!r} is a glob in {str(folder)!r}, which is no folder;"
             " check the part before the first wildcard"
         )

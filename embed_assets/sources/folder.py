@@ -28,7 +28,7 @@ class FolderSource:
         self._settings = settings
 
     def files(self) -> Listing:
-        """Every readable file. Raises InputError if the corpus is missing or has none."""
+        """Every readable file. Raises InputError if it has none."""
         if self._root.file is not None:
             return self._one_file(self._root.file)
         walk = FolderWalk(self._root, self._settings)

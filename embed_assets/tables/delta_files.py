@@ -17,7 +17,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from embed_assets.errors import InputError
+from embed_assets.errors import InputError, SettingsError
 from embed_assets.rows import PARTITION_KEYS, SHARD, TABLES
 from embed_assets.tables.durable import sync_commit, writing_files
 
@@ -53,6 +53,14 @@ WRITER = WriterProperties(
         },
     },
 )
+
+_STORE_HINT = (
+    "; credentials, region and endpoint of a store come from the environment, such as "
+    "AWS_ACCESS_KEY_ID, AWS_REGION and AWS_ENDPOINT_URL"
+)
+
+# What delta-rs puts before the cause of an error.
+_ARROW = "\x1b[31m↳\x1b[0m"
 
 # Characters of a local path that delta-rs 1.6 cannot take: it panics, or writes somewhere else.
 _UNUSABLE = re.compile(r"[\[\]^|\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
@@ -161,19 +169,28 @@ def _is_local(uri: str) -> bool:
 
 
 def open_table(uri: str) -> DeltaTable | None:
-    """A handle on the current version; None where there is no table. Raises InputError."""
+    """A handle on the current version; None where there is no table.
+
+    Raises InputError where it cannot be opened, SettingsError for a path or a scheme that no table
+    can have.
+    """
     unusable = None if "://" in uri else _UNUSABLE.search(uri)
     if unusable:
-        raise InputError(
+        raise SettingsError(
             f"the path {uri!r} has {unusable[0]!r} in it, which Delta tables cannot stand; choose "
             "a folder whose path has no [ ] ^ | \\ and no % before two digits"
         )
     try:
         return DeltaTable(uri)
-    except TableNotFoundError:
+    except TableNotFoundError as error:
+        if "Unknown scheme" in str(error):
+            raise SettingsError(
+                f"no store is called {uri.partition('://')[0]}://: {uri}"
+            ) from error
         return None
     except (DeltaError, OSError) as error:
-        raise InputError(f"the table at {uri} cannot be opened: {_first_line(error)}") from error
+        hint = "" if _is_local(uri) else _STORE_HINT
+        raise InputError(f"the table at {uri} cannot be opened: {_reason(error)}{hint}") from error
 
 
 def add_actions(table: DeltaTable) -> pl.DataFrame:
@@ -219,7 +236,7 @@ def writing(uri: str) -> Iterator[None]:
         raise
     except (DeltaError, OSError) as error:
         raise InputError(
-            f"the table at {uri} cannot be written: {_first_line(error)}; nothing was published"
+            f"the table at {uri} cannot be written: {_reason(error)}; nothing was published"
         ) from error
 
 
@@ -230,11 +247,13 @@ def reading(uri: str, read: Callable[[], T]) -> T:
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         root = uri.rpartition("/")[0]
         raise InputError(
-            f"the table at {uri} cannot be read: {_first_line(error)}; if the file is damaged, "
+            f"the table at {uri} cannot be read: {_reason(error)}; if the file is damaged, "
             f"embed-assets doctor --tables {root} says so, and --repair mends it"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _reason(error: Exception) -> str:
+    """What went wrong, on one line: a store tells of its causes on lines with coloured arrows."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    causes = [line.partition(_ARROW)[2].strip() for line in others if _ARROW in line]
+    return ": ".join([first, *causes])

@@ -108,6 +108,7 @@ def test_a_path_typed_in_another_folder_of_the_project_is_found(
         (("new", "--corpus", "texts", "--tables", "tables/notes"), "have the same tables"),
         (("new", "--documents-of", "nobody"), "there is no such pipeline"),
         (("new", "--corpus", "texts", "--report-schedule", "99 x"), "expected a cron line"),
+        (("new", "--corpus", "texts", "--on-failure", "nowhere:told"), "No module named 'nowhere'"),
         (("new", "--corpus", "texts", "--model", "nowhere"), "neither a folder nor"),
         (("new", "--corpus", "texts", "--max-tokens", "3000"), "more than the model takes"),
     ],

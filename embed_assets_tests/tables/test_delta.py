@@ -13,10 +13,10 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from embed_assets.errors import InputError
+from embed_assets.errors import InputError, SettingsError
 from embed_assets.tables import delta_files, delta_whole
 from embed_assets.tables.delta import open_delta_tables
-from embed_assets.tables.delta_files import reading
+from embed_assets.tables.delta_files import open_table, reading
 from embed_assets.tables.table import ShardTable, Superseded
 from embed_assets_tests.tables.example_frames import (
     EXAMPLES,
@@ -279,6 +279,20 @@ def test_a_corrupt_log_is_an_input_error_that_names_the_table(tmp_path: Path, co
     ):
         with pytest.raises(InputError, match="quality_metrics cannot be opened"):
             work()
+
+
+def test_a_store_without_credentials_says_what_is_missing_and_where_it_comes_from() -> None:
+    with pytest.raises(InputError) as told:
+        open_table("az://container/notes/chunks")
+    message = str(told.value)
+    assert message.startswith("the table at az://container/notes/chunks cannot be opened: ")
+    assert "Account must be specified; credentials, region and endpoint" in message
+    assert message.isprintable()
+
+
+def test_a_scheme_that_is_no_stores_is_not_taken_for_a_table_that_is_not_there_yet() -> None:
+    with pytest.raises(SettingsError, match="no store is called s4://"):
+        open_table("s4://bucket/notes/chunks")
 
 
 def test_somebody_elses_delta_table_is_not_overwritten(tmp_path: Path) -> None:
