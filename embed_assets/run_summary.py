@@ -14,6 +14,7 @@ from embed_assets.settings import PipelineSettings
 from embed_assets.staleness import Stale
 from embed_assets.tables.delta_files import reading
 from embed_assets.terminal import console, plain, size
+from embed_assets.wording import counted
 
 _MOST_NAMED = 10
 _MOST_REASONS = 5
@@ -26,13 +27,15 @@ def print_plan(
     out = console()
     where = f"the documents of {settings.documents_of}" if settings.documents_of else ""
     out.print(
-        f"{settings.name}: {plan.n_files:,} files, {size(plan.n_bytes)} in "
+        f"{settings.name}: {counted(plan.n_files, 'file')}, {size(plan.n_bytes)} in "
         f"{where or plain(settings.corpus)}"
     )
     if plan.skipped:
         total = sum(plan.skipped.values())
         kinds = ", ".join(f"{kind} ({n:,})" for kind, n in plan.skipped.most_common(_MOST_NAMED))
-        out.print(f"passed over {total:,} files of types that are not read: {plain(kinds)}")
+        out.print(
+            f"passed over {counted(total, 'file')} of types that are not read: {plain(kinds)}"
+        )
     shards = plan.shards
     if shards.added or shards.changed or shards.removed:
         out.print(
@@ -45,11 +48,17 @@ def print_plan(
 
 def _reasons(plan: CorpusPlan, work: Mapping[str, Stale | None]) -> list[str]:
     """Lines such as "12 shards: model A -> B", the most frequent reason first."""
-    counted = Counter(_reason(plan, shard, stale) for shard, stale in work.items()).most_common()
-    if len(counted) > _MOST_REASONS:
-        others = sum(n for _, n in counted[_MOST_REASONS - 1 :])
-        counted = [*counted[: _MOST_REASONS - 1], ("other reasons", others)]
-    return [f"{n:,} shard{'s' if n > 1 else ''}: {reason}" for reason, n in counted]
+    counts = Counter(_reason(plan, shard, stale) for shard, stale in work.items())
+    return [f"{counted(n, 'shard')}: {reason}" for reason, n in _most_frequent(counts)]
+
+
+def _most_frequent(counts: Counter[str]) -> list[tuple[str, int]]:
+    """The most frequent reasons first; of more than a few the rest together."""
+    reasons = counts.most_common()
+    if len(reasons) <= _MOST_REASONS:
+        return reasons
+    n_others = sum(n for _, n in reasons[_MOST_REASONS - 1 :])
+    return [*reasons[: _MOST_REASONS - 1], ("other reasons", n_others)]
 
 
 def _reason(plan: CorpusPlan, shard: str, stale: Stale | None) -> str:
@@ -64,8 +73,8 @@ def print_nothing_to_do(pipeline: OpenedPipeline) -> None:
     """Everything stands already."""
     n_vectors = sum(state.n_rows for state in pipeline.tables.embeddings.states().values())
     console().print(
-        f"nothing to do: {len(pipeline.pieces)} shards with {n_vectors:,} vectors are up to date "
-        f"in {pipeline.tables.root}"
+        f"nothing to do: {counted(len(pipeline.pieces), 'shard')} with "
+        f"{counted(n_vectors, 'vector')} up to date in {pipeline.tables.root}"
     )
 
 
@@ -79,7 +88,7 @@ def print_interrupted(work: Collection[str], left: Set[str]) -> None:
     """What an interrupted run has done, and how to go on."""
     n_done = len(set(work) - left)
     console().print(
-        f"interrupted: {n_done} of {len(work)} shards have their vectors; the same command goes on "
+        f"interrupted: {n_done} of {counted(len(work), 'shard')} done; the same command goes on "
         "from there"
     )
 
@@ -109,14 +118,12 @@ def print_summary(pipeline: OpenedPipeline, bar: ProgressBar, report_error: str 
 def _rejections(pipeline: OpenedPipeline) -> str:
     """How many files or records were rejected, by reason."""
     rejected = pipeline.tables.rejected
-    counted = rejected.scan().group_by("reason").agg(pl.len().alias("n"))
-    reasons = reading(rejected.uri, counted.sort("n", descending=True).collect)
-    if reasons.is_empty():
+    by_reason = rejected.scan().group_by("reason").agg(pl.len().alias("n"))
+    counts = Counter(dict(reading(rejected.uri, by_reason.collect).iter_rows()))
+    if not counts:
         return ""
-    named = [f"{reason} {n:,}" for reason, n in reasons.head(_MOST_REASONS).iter_rows()]
-    others = int(reasons["n"][_MOST_REASONS:].sum())
-    named += [f"other reasons {others:,}"] if others else []
-    return f" ({reasons['n'].sum():,} rejected: {', '.join(named)}; see the table rejected)"
+    named = ", ".join(f"{reason} {n:,}" for reason, n in _most_frequent(counts))
+    return f" ({counts.total():,} rejected: {named}; see the table rejected)"
 
 
 def _figures(pipeline: OpenedPipeline, bar: ProgressBar) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from embed_assets.search import Hit
 from embed_assets.tables.delta_files import reading
 from embed_assets.tables.maintenance import Maintained
 from embed_assets.tables.table import Tables
+from embed_assets.wording import counted
 
 _SHOWN_CHARS = 500
 # Reasons of one kind that are named: a full disk gives the same one for every shard.
@@ -97,8 +98,8 @@ def _fingerprint_lines(tables: Tables) -> Iterable[str]:
         recorded, on="fingerprint", how="left", maintain_order="left"
     ).iter_rows(named=True):
         yield (
-            f"fingerprint {row['fingerprint']}: {row['rows']:,} vectors of {row['dimension']} "
-            f"dimensions in {row['shards']} shards"
+            f"fingerprint {row['fingerprint']}: {counted(row['rows'], 'vector')} of "
+            f"{row['dimension']} dimensions in {counted(row['shards'], 'shard')}"
         )
 
 

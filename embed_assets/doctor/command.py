@@ -7,6 +7,7 @@ from embed_assets.doctor.child import Child
 from embed_assets.doctor.examination import examine
 from embed_assets.doctor.finding import Finding, Kind
 from embed_assets.doctor.repair import SET_ASIDE, Repair
+from embed_assets.wording import counted
 
 Say = Callable[[str], None]
 
@@ -54,7 +55,7 @@ def _verdict(findings: list[Finding], *, repair: bool) -> str:
     if not findings:
         return "clean: every row is as it was written, and everything is up to date"
     kinds = {finding.kind for finding in findings}
-    n_findings = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+    n_findings = counted(len(findings), "finding")
     if kinds <= {Kind.STALE, Kind.UNKNOWN_SHARD}:
         return f"{n_findings}; embed-assets run makes stale shards again"
     if repair:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from embed_assets.orchestration.partitions import bridged_runs
 from embed_assets.orchestration.sensor_cursor import Asked
 from embed_assets.staleness import STAGES, Stale
+from embed_assets.wording import counted
 
 # Runs that may be queued or going on at once. The rest of a backlog follows as they end: a queue of
 # thousands would hide what a person wants to run, and asking for it would take the daemon an hour.
@@ -143,7 +144,7 @@ def _in_words(shards: Shards, failed: AbstractSet[str], by_settings: AbstractSet
         else "",
     ]
     said = "; ".join(part for part in told if part)
-    return f"{len(shards.order)} shards: {said or 'all up to date'}"
+    return f"{counted(len(shards.order), 'shard')}: {said or 'all up to date'}"
 
 
 def _some(shards: AbstractSet[str]) -> str:

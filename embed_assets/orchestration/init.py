@@ -14,6 +14,7 @@ from embed_assets.orchestration.new_pipeline import (
 from embed_assets.orchestration.project import Project, current_project, declared_pipelines
 from embed_assets.siblings import Declared, side_by_side
 from embed_assets.terminal import console, plain, size
+from embed_assets.wording import counted
 
 _TYPE = "embed_assets.EmbeddingPipeline"
 
@@ -53,7 +54,7 @@ def _print_next(made: NewPipeline, file: Path, project: Project) -> None:
     out.print(f"wrote {plain(_shown(file))}")
     if made.files is not None:
         n_bytes = sum(each.n_bytes for each in made.files.files)
-        out.print(f"corpus: {len(made.files.files):,} files, {size(n_bytes)}")
+        out.print(f"corpus: {counted(len(made.files.files), 'file')}, {size(n_bytes)}")
     owner = made.settings.documents_of
     first = f"{owner}/raw_corpus, then {name}" if owner else f"{name}/shards first, then the rest"
     sensor = f"{name}_documents" if owner else f"{name}_files"

@@ -12,6 +12,7 @@ from embed_assets.orchestration.shard_events import ShardEvents
 from embed_assets.outcome import Outcome
 from embed_assets.shard_stream import Result
 from embed_assets.tables.table import Superseded
+from embed_assets.wording import counted
 
 
 def run_shards(
@@ -46,7 +47,7 @@ def run_shards(
         if isinstance(observer, Silent):
             # Dagster would take a run that somebody terminated for one to be retried.
             raise dg.Failure(
-                f"{stage} was terminated; {len(outcomes)} of {len(shards)} shards are done",
+                f"{stage} was terminated; {len(outcomes)} of {counted(len(shards), 'shard')} done",
                 allow_retries=False,
             ) from stop
         raise
@@ -64,7 +65,8 @@ def _failure(stage: str, failures: dict[str, Exception]) -> dg.Failure:
     unexpected = [error for error in failures.values() if not _is_expected(error)]
     first = next(iter(failures))
     failure = dg.Failure(
-        description=f"{stage}: {len(failures)} shards failed; {first}: {_reason(failures[first])}",
+        description=f"{stage}: {counted(len(failures), 'shard')} failed; {first}: "
+        f"{_reason(failures[first])}",
         metadata={shard: _reason(error) for shard, error in failures.items()},
         allow_retries=bool(unexpected),
     )

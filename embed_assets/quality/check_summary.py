@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from embed_assets.quality.checks import BLOCKING_CHECKS, Finding
+from embed_assets.wording import counted
 
 # However many shards fail at once, a sentence can be read and metadata stays small.
 _NAMED_SHARDS = 3
@@ -43,11 +44,11 @@ class CheckSummary:
     def sentence(self) -> str:
         """How many shards failed, the first of them with detail and chunks. No text of a corpus."""
         if self.passed:
-            return f"{_shards(self.n_shards)} passed"
+            return f"{counted(self.n_shards, 'shard')} passed"
         named = [_named(finding) for finding in self.failed[:_NAMED_SHARDS]]
         if len(self.failed) > _NAMED_SHARDS:
             named.append(f"and {len(self.failed) - _NAMED_SHARDS} more")
-        return f"{len(self.failed)} of {_shards(self.n_shards)} failed: {'; '.join(named)}"
+        return f"{len(self.failed)} of {counted(self.n_shards, 'shard')} failed: {'; '.join(named)}"
 
     def and_also(self, other: "CheckSummary") -> "CheckSummary":
         """The same check over the shards of both."""
@@ -83,7 +84,3 @@ def _named(finding: Finding) -> str:
     more = len(finding.chunk_ids) - len(chunks)
     listed = f" (chunks {', '.join(chunks)}{f' and {more} more' if more else ''})" if chunks else ""
     return f"{finding.shard}: {finding.detail}{listed}"
-
-
-def _shards(n: int) -> str:
-    return "1 shard" if n == 1 else f"{n:,} shards"

@@ -65,6 +65,7 @@ def rendered(run_k8s_config: dict[str, Any], env_secrets: list[str]) -> dict[str
 def assert_one_gpu(job: dict[str, Any]) -> None:
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
+    assert container["resources"]["requests"] == {"cpu": "4", "memory": "8Gi"}
     assert container["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": "1"}
     assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
     secrets = [source["secretRef"]["name"] for source in container["envFrom"]]
@@ -74,9 +75,11 @@ def assert_one_gpu(job: dict[str, Any]) -> None:
 def test_each_run_on_kubernetes_is_a_pod_with_one_gpu(values: dict[str, Any]) -> None:
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     (deployment,) = values["dagster-user-deployments"]["deployments"]
-    assert deployment["includeConfigInLaunchedRuns"]["enabled"]
+    # Dagster puts what comes from there over what the launcher asks for: a code server's resources.
+    assert not deployment["includeConfigInLaunchedRuns"]["enabled"]
+    assert launcher["envSecrets"] == deployment["envSecrets"]
     config = {SECTIONS[name]: section for name, section in launcher["runK8sConfig"].items()}
-    job = rendered(config, [secret["name"] for secret in deployment["envSecrets"]])
+    job = rendered(config, [secret["name"] for secret in launcher["envSecrets"]])
     assert_one_gpu(job)
     assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 60
     assert job["spec"]["ttlSecondsAfterFinished"] == 86400

@@ -61,7 +61,7 @@ def test_init_declares_a_pipeline_in_the_project_one_is_in(elsewhere: Path) -> N
     assert result.exit_code == 0, result.output
     file = defs_of(elsewhere) / "notes" / "defs.yaml"
     assert str(file.relative_to(elsewhere)) in result.output
-    assert "corpus: 1 files, 99 B" in result.output
+    assert "corpus: 1 file, 99 B" in result.output
     for step in ("run --pipeline notes", "ui", "notes/shards", "notes_files"):
         assert step in result.output
     attributes = yaml.safe_load(file.read_text())["attributes"]
