@@ -29,6 +29,7 @@ from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.pipeline import chunk_shard, ingest_shard, measure_shard
 from embed_assets.settings import PipelineSettings, load_settings
+from embed_assets.shard_claims import ShardClaims
 from embed_assets.shard_stream import embed_shards
 from embed_assets.terminal import quiet_libraries
 
@@ -154,7 +155,8 @@ def run_shards(opened: OpenedPipeline, shards: list[str], result: Result) -> flo
 def embedded(opened: OpenedPipeline, shards: list[str]) -> list[Outcome]:
     """The embeddings stage. Raises what stopped a shard."""
     outcomes = []
-    for _, outcome in embed_shards(shards, opened, [opened.encoder]):
+    claims = ShardClaims(opened, "embeddings")
+    for _, outcome in embed_shards(shards, opened, [opened.encoder], claims):
         if isinstance(outcome, Exception):
             raise outcome
         outcomes.append(outcome)

@@ -33,6 +33,7 @@ from embed_assets.embedding.device_answers import device_name
 from embed_assets.embedding.length_buckets import Batch, plan_batches
 from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.outcome import Outcome
+from embed_assets.shard_claims import ShardClaims
 from embed_assets.shard_stream import Result
 
 RESULTS = Path(__file__).parent / "results" / "host-path.json"
@@ -127,16 +128,21 @@ def _measure(corpus: str, shard_bytes: str, fast: bool, sender: Connection) -> N
         shards = sorted(opened.pieces)
 
         def host_stage(
-            run: Callable[..., Outcome], at_once: Callable[[int], int] = shards_at_once
+            stage: str,
+            run: Callable[..., Outcome],
+            at_once: Callable[[int], int] = shards_at_once,
         ) -> Generator[Result]:
-            n_at_once = at_once(opened.settings.shard_bytes)
-            return side_by_side(partial(run, pipeline=opened), shards, n_at_once)
+            claims, n_at_once = ShardClaims(opened, stage), at_once(opened.settings.shard_bytes)
+            return side_by_side(partial(run, pipeline=opened), shards, claims, n_at_once)
 
+        reading = shards_read_at_once
         timed: dict[str, Callable[[], Generator[Result]]] = {
-            "raw_corpus": lambda: host_stage(stages.ingest_shard, shards_read_at_once),
-            "chunks": lambda: host_stage(stages.chunk_shard),
-            "embeddings": lambda: embed_shards(shards, opened, [lambda: encoder]),
-            "quality_metrics": lambda: host_stage(stages.measure_shard),
+            "raw_corpus": lambda: host_stage("raw_corpus", stages.ingest_shard, reading),
+            "chunks": lambda: host_stage("chunks", stages.chunk_shard),
+            "embeddings": lambda: embed_shards(
+                shards, opened, [lambda: encoder], ShardClaims(opened, "embeddings")
+            ),
+            "quality_metrics": lambda: host_stage("quality_metrics", stages.measure_shard),
         }
         seconds: dict[str, float] = {}
         cpu_seconds: dict[str, float] = {}

@@ -29,6 +29,7 @@ class ProgressBar:
         self._shard_tokens: Counter[str] = Counter()
         self._tokens = 0
         self._since: float | None = None
+        self._stage = "starting"
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -40,7 +41,7 @@ class ProgressBar:
             speed_estimate_period=120,
         )
         total = max(1, sum(n_bytes.values()))
-        self._task = self._progress.add_task("starting", total=total, figures="")
+        self._task = self._progress.add_task(self._stage, total=total, figures="")
 
     def __enter__(self) -> "ProgressBar":
         self._progress.start()
@@ -51,7 +52,12 @@ class ProgressBar:
 
     def stage_started(self, stage: str, shards: Sequence[str]) -> None:
         """Name the stage; the embedding clock starts with its first tokens."""
+        self._stage = stage
         self._progress.update(self._task, description=stage)
+
+    def shard_waits(self, shard: str) -> None:
+        """Say so: the bar would seem to hang."""
+        self._progress.update(self._task, description=f"{shard} is another run's: waiting")
 
     def tokens_embedded(self, shard: str, n_tokens: int) -> None:
         """Move within the shard."""
@@ -65,12 +71,14 @@ class ProgressBar:
         """Count it; a shard is done on the bar when its vectors stand."""
         self.outcomes[outcome.stage, outcome.shard] = outcome
         if outcome.stage == "embeddings":
-            self._leave(outcome.shard)
+            self._finished.add(outcome.shard)
+        self._show()
 
     def shard_failed(self, stage: str, shard: str, reason: str) -> None:
         """Keep the reason for the end; the bar goes on with the others."""
         self.failures[shard] = (stage, reason)
-        self._leave(shard)
+        self._finished.add(shard)
+        self._show()
 
     def checked(self, summaries: Sequence[CheckSummary]) -> None:
         """Keep them for the end, shards of one check together."""
@@ -80,10 +88,6 @@ class ProgressBar:
         """These stand for all before, but for vectors that were refused and so do not stand."""
         refused = {c: s for c, s in self.checks.items() if s.is_blocking and not s.passed}
         self.checks = {summary.check: summary for summary in summaries} | refused
-
-    def _leave(self, shard: str) -> None:
-        self._finished.add(shard)
-        self._show()
 
     def _show(self) -> None:
         done = float(sum(self._n_bytes.get(shard, 0) for shard in self._finished))
@@ -98,6 +102,7 @@ class ProgressBar:
         speed = f"{self._tokens / elapsed:,.0f} tokens/s" if elapsed > 1 else ""
         self._progress.update(
             self._task,
+            description=self._stage,
             completed=done,
             figures=f"{shards} shards  {n_chunks:,} chunks  {speed}",
         )

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from embed_assets.embedding.encoder import Encoder
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
+from embed_assets.shard_claims import GivenUp, ShardClaims
 from embed_assets.shard_vectors import (
     OnTokens,
     ShardVectors,
@@ -30,18 +31,23 @@ Result = tuple[str, Outcome | Exception]
 _Read = ShardVectors | Outcome
 
 
-class _Abandoned(Exception):
-    """Nobody waits for the vectors any more."""
-
-
 def side_by_side(
-    run_shard: Callable[[str], Outcome], shards: Iterable[str], n_at_once: int
+    run_shard: Callable[[str], Outcome],
+    shards: Iterable[str],
+    claims: ShardClaims,
+    n_at_once: int,
 ) -> Generator[Result]:
     """Run a stage for shards, `n_at_once` at a time; one that fails stops no other.
 
     Results come in the order of the shards. Close the iterator to give up: what has begun is
     finished, no more begins.
     """
+    given_up = Event()
+
+    def run_claimed(shard: str) -> Outcome:
+        with claims.held(shard, given_up):
+            return run_shard(shard)
+
     # With a thread per core for every shard, matrix products would mostly wait for each other.
     n_blas_threads = 1 if n_at_once > 1 else None
     in_flight: deque[tuple[str, Future[Outcome]]] = deque()
@@ -49,12 +55,13 @@ def side_by_side(
     try:
         with threadpool_limits(n_blas_threads, user_api="blas"):
             for shard in shards:
-                in_flight.append((shard, pool.submit(run_shard, shard)))
+                in_flight.append((shard, pool.submit(run_claimed, shard)))
                 if len(in_flight) > n_at_once:
                     yield _settled(*in_flight.popleft())
             while in_flight:
                 yield _settled(*in_flight.popleft())
     finally:
+        given_up.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -62,6 +69,7 @@ def embed_shards(
     shards: Iterable[str],
     pipeline: OpenedPipeline,
     devices: Sequence[Callable[[], Encoder]],
+    claims: ShardClaims,
     *,
     force: bool = False,
     on_tokens: OnTokens = lambda shard, n_tokens: None,
@@ -71,19 +79,23 @@ def embed_shards(
     `devices` load one encoder each, when there is something to embed for the first time. Close
     the iterator to give up: what is on a device stops after its batch.
     """
-    abandoned = Event()
+    given_up = Event()
     idle: SimpleQueue[Callable[[], Encoder]] = SimpleQueue()
     for device in devices:
         idle.put(device)
 
     def heard(shard: str, n_tokens: int) -> None:
-        if abandoned.is_set():
-            raise _Abandoned
+        if given_up.is_set():
+            raise GivenUp
         on_tokens(shard, n_tokens)
+
+    def read(shard: str) -> _Read:
+        claims.take(shard, given_up)
+        return read_vectors(shard, pipeline, force=force)
 
     def embedded(reading: Future[_Read]) -> _Read:
         work = reading.result()
-        if isinstance(work, ShardVectors) and len(work.missing) and not abandoned.is_set():
+        if isinstance(work, ShardVectors) and len(work.missing) and not given_up.is_set():
             device = idle.get()
             try:
                 encode_missing(work, pipeline, device(), heard, save=not force)
@@ -96,16 +108,18 @@ def embed_shards(
     encoders = ThreadPoolExecutor(len(devices), thread_name_prefix="encode")
     try:
         for shard in shards:
-            reading = reader.submit(read_vectors, shard, pipeline, force=force)
+            reading = reader.submit(read, shard)
             in_flight.append((shard, encoders.submit(embedded, reading)))
             if len(in_flight) > len(devices) + 1:
-                yield _published(*in_flight.popleft(), pipeline, force=force)
+                yield _published(*in_flight.popleft(), pipeline, claims, force=force)
         while in_flight:
-            yield _published(*in_flight.popleft(), pipeline, force=force)
+            yield _published(*in_flight.popleft(), pipeline, claims, force=force)
     finally:
-        abandoned.set()
+        given_up.set()
         reader.shutdown(cancel_futures=True)
         encoders.shutdown(cancel_futures=True)
+        for shard, _ in in_flight:
+            claims.release(shard)
 
 
 def _settled(shard: str, future: Future[Outcome]) -> Result:
@@ -116,7 +130,12 @@ def _settled(shard: str, future: Future[Outcome]) -> Result:
 
 
 def _published(
-    shard: str, future: Future[_Read], pipeline: OpenedPipeline, *, force: bool
+    shard: str,
+    future: Future[_Read],
+    pipeline: OpenedPipeline,
+    claims: ShardClaims,
+    *,
+    force: bool,
 ) -> Result:
     try:
         work = future.result()
@@ -125,3 +144,5 @@ def _published(
         return shard, publish_vectors(work, pipeline, force=force)
     except Exception as error:
         return shard, error
+    finally:
+        claims.release(shard)

@@ -3,6 +3,7 @@
 `pipeline.embed_shard` takes one shard through them, `shard_stream` many at once.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.tables.table import CheckpointKey, ShardState, content_version, sound_rows
 from embed_assets.vector_checks import check_new_vectors, check_standing_vectors
+
+log = logging.getLogger(__name__)
 
 # Chunks per shard whose stored ids are compared with the loaded model's own preprocessing.
 _PROVED_CHUNKS = 4
@@ -132,16 +135,18 @@ def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool
     findings = check_new_vectors(work.shard, pipeline, work.chunks, rows)
     pipeline.model.verify_unchanged()
     tables = pipeline.tables
-    tables.embeddings.publish(
+    written = tables.embeddings.publish(
         work.shard, rows, work.standing, rewrite=force, fence=pipeline.fence(work.shard)
     )
+    if not written:
+        log.warning("another run embedded %s at the same time; its vectors stand", work.shard)
     tables.checkpoints.clear(CheckpointKey(work.shard, pipeline.fingerprint))
     give_back_freed_memory()
     # The price is no part of the rows: it changes without them.
     shown = numbers | cost_numbers(
         numbers["device_seconds"], numbers["embedded_tokens"], pipeline.settings.price_per_hour
     )
-    return Outcome(work.shard, "embeddings", True, rows.height, shown, findings)
+    return Outcome(work.shard, "embeddings", written, rows.height, shown, findings)
 
 
 def _first_rows(text_hashes: pl.Series) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.pipeline import chunk_shard, ingest_shard
+from embed_assets.shard_claims import ShardClaims
 from embed_assets.shard_stream import embed_shards, side_by_side
 from embed_assets.shard_vectors import ShardVectors, publish_vectors, read_vectors
 from embed_assets.sources.source import Document, Rejection
@@ -48,6 +49,12 @@ def pipeline(tmp_path: Path, tiny_bert: Path) -> OpenedPipeline:
     return opened
 
 
+@pytest.fixture
+def claims(pipeline: OpenedPipeline) -> ShardClaims:
+    """Those of a run that is alone."""
+    return ShardClaims(pipeline, "a stage")
+
+
 class Hooked(WatchedEncoder):
     """The real encoder, with something done before each batch."""
 
@@ -63,19 +70,23 @@ class Hooked(WatchedEncoder):
             yield from super().encode(tokens, [batch])
 
 
-def test_every_shard_comes_in_its_order_with_its_vectors(pipeline: OpenedPipeline) -> None:
+def test_every_shard_comes_in_its_order_with_its_vectors(
+    pipeline: OpenedPipeline, claims: ShardClaims
+) -> None:
     shards = sorted(pipeline.pieces)
-    results = list(embed_shards(shards, pipeline, [pipeline.encoder]))
+    results = list(embed_shards(shards, pipeline, [pipeline.encoder], claims))
     assert [shard for shard, _ in results] == shards
     assert all(isinstance(result, Outcome) and result.written for _, result in results)
     rows = read(pipeline.settings, "embeddings")
     assert rows["chunk_id"].equals(read(pipeline.settings, "chunks")["chunk_id"])
-    again = list(embed_shards(shards, pipeline, [lambda: pytest.fail("loaded for nothing")]))
+    again = list(
+        embed_shards(shards, pipeline, [lambda: pytest.fail("loaded for nothing")], claims)
+    )
     assert all(isinstance(result, Outcome) and not result.written for _, result in again)
 
 
 def test_the_next_shard_is_read_while_the_device_works(
-    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch, claims: ShardClaims
 ) -> None:
     shards = sorted(pipeline.pieces)
     second_was_read = threading.Event()
@@ -91,11 +102,11 @@ def test_the_next_shard_is_read_while_the_device_works(
 
     monkeypatch.setattr(shard_stream, "read_vectors", reading)
     encoder = Hooked(pipeline.encoder(), wait)
-    assert len(list(embed_shards(shards[:2], pipeline, [lambda: encoder]))) == 2
+    assert len(list(embed_shards(shards[:2], pipeline, [lambda: encoder], claims))) == 2
 
 
 def test_the_device_works_while_a_shard_is_published(
-    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch, claims: ShardClaims
 ) -> None:
     shards = sorted(pipeline.pieces)
     n_batches, second_is_on_device = 0, threading.Event()
@@ -112,11 +123,11 @@ def test_the_device_works_while_a_shard_is_published(
 
     monkeypatch.setattr(shard_stream, "publish_vectors", publishing)
     encoder = Hooked(pipeline.encoder(), count)
-    results = list(embed_shards(shards[:3], pipeline, [lambda: encoder]))
+    results = list(embed_shards(shards[:3], pipeline, [lambda: encoder], claims))
     assert all(isinstance(result, Outcome) for _, result in results)
 
 
-def test_two_devices_work_at_the_same_time(pipeline: OpenedPipeline) -> None:
+def test_two_devices_work_at_the_same_time(pipeline: OpenedPipeline, claims: ShardClaims) -> None:
     shards = sorted(pipeline.pieces)
     together = threading.Barrier(2, timeout=PATIENCE)
 
@@ -125,13 +136,13 @@ def test_two_devices_work_at_the_same_time(pipeline: OpenedPipeline) -> None:
 
     encoders = [Hooked(pipeline.encoder(), meet) for _ in range(2)]
     devices: list[Callable[[], Encoder]] = [lambda: encoders[0], lambda: encoders[1]]
-    results = list(embed_shards(shards, pipeline, devices))
+    results = list(embed_shards(shards, pipeline, devices, claims))
     assert [shard for shard, _ in results] == shards
     assert all(isinstance(result, Outcome) for _, result in results)
     assert all(encoder.n_texts for encoder in encoders)
 
 
-def test_one_bad_shard_stops_no_other(pipeline: OpenedPipeline) -> None:
+def test_one_bad_shard_stops_no_other(pipeline: OpenedPipeline, claims: ShardClaims) -> None:
     n_shards = 0
 
     def fail_once(vectors: NDArray[np.float32]) -> Vectors:
@@ -142,13 +153,15 @@ def test_one_bad_shard_stops_no_other(pipeline: OpenedPipeline) -> None:
         return vectors
 
     encoder = WatchedEncoder(pipeline.encoder(), fail_once)
-    results = dict(embed_shards(sorted(pipeline.pieces), pipeline, [lambda: encoder]))
+    results = dict(embed_shards(sorted(pipeline.pieces), pipeline, [lambda: encoder], claims))
     failed = [shard for shard, result in results.items() if isinstance(result, Exception)]
     assert failed == ["shard-000001"]
     assert set(pipeline.tables.embeddings.states()) == set(results) - set(failed)
 
 
-def test_giving_up_stops_the_device_and_publishes_nothing_more(pipeline: OpenedPipeline) -> None:
+def test_giving_up_stops_the_device_and_publishes_nothing_more(
+    pipeline: OpenedPipeline, claims: ShardClaims
+) -> None:
     first_came, n_batches = threading.Event(), 0
 
     def slow() -> None:
@@ -159,7 +172,9 @@ def test_giving_up_stops_the_device_and_publishes_nothing_more(pipeline: OpenedP
 
     encoder = Hooked(pipeline.encoder(), slow)
     before = threading.active_count()
-    with closing(embed_shards(sorted(pipeline.pieces), pipeline, [lambda: encoder])) as results:
+    with closing(
+        embed_shards(sorted(pipeline.pieces), pipeline, [lambda: encoder], claims)
+    ) as results:
         assert next(results)[0] == "shard-000000"
         first_came.set()
     assert set(pipeline.tables.embeddings.states()) == {"shard-000000"}
@@ -171,7 +186,7 @@ def outcome(shard: str) -> Outcome:
     return Outcome(shard, "chunks", True, 1)
 
 
-def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order() -> None:
+def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order(claims: ShardClaims) -> None:
     both = threading.Barrier(2)
 
     def run(shard: str) -> Outcome:
@@ -180,13 +195,13 @@ def test_shards_of_a_host_stage_are_in_work_together_and_come_in_order() -> None
             raise InputError("b is broken")
         return outcome(shard)
 
-    results = list(side_by_side(run, "abcd", n_at_once=2))
+    results = list(side_by_side(run, "abcd", claims, n_at_once=2))
     assert [shard for shard, _ in results] == list("abcd")
     assert [type(result) for _, result in results] == [Outcome, InputError, Outcome, Outcome]
 
 
 def test_while_a_shard_is_written_the_next_one_is_read_and_no_third(
-    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch, claims: ShardClaims
 ) -> None:
     write, read_files = pipeline.tables.raw_corpus.publish, pipeline.read_shard
     next_is_read, reading, most = threading.Event(), 0, 0
@@ -208,12 +223,14 @@ def test_while_a_shard_is_written_the_next_one_is_read_and_no_third(
     monkeypatch.setattr(pipeline, "read_shard", read_shard)
     monkeypatch.setattr(pipeline.tables.raw_corpus, "publish", publish)
     run = partial(ingest_shard, pipeline=pipeline, force=True)
-    results = [result for _, result in side_by_side(run, sorted(pipeline.pieces), n_at_once=2)]
+    results = [
+        result for _, result in side_by_side(run, sorted(pipeline.pieces), claims, n_at_once=2)
+    ]
     assert all(isinstance(result, Outcome) and result.n_rows == 1 for result in results)
     assert most == 1
 
 
-def test_giving_up_finishes_what_has_begun_and_begins_no_more() -> None:
+def test_giving_up_finishes_what_has_begun_and_begins_no_more(claims: ShardClaims) -> None:
     begun: list[str] = []
     finished: list[str] = []
 
@@ -222,7 +239,7 @@ def test_giving_up_finishes_what_has_begun_and_begins_no_more() -> None:
         finished.append(shard)
         return outcome(shard)
 
-    with closing(side_by_side(run, map(str, range(100)), n_at_once=2)) as results:
+    with closing(side_by_side(run, map(str, range(100)), claims, n_at_once=2)) as results:
         next(results)
     assert begun == finished
     assert len(begun) < 100

@@ -34,6 +34,7 @@ from embed_assets.outcome import Outcome
 from embed_assets.quality.check_summary import CheckSummary, summarized
 from embed_assets.quality.checks import BLOCKING_CHECKS, WARNING_CHECKS, Finding
 from embed_assets.settings import PipelineSettings
+from embed_assets.shard_claims import ShardClaims
 from embed_assets.shard_stream import Result, embed_shards, side_by_side
 from embed_assets.vector_checks import BadVectors
 
@@ -77,7 +78,8 @@ def _stage_asset(
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.by_shard[stage])
         work = partial(_timed, run, pipeline=pipeline, force=config.force)
-        walk = partial(side_by_side, work, n_at_once=n_at_once)
+        claims = _claims(context, pipeline, stage, observer)
+        walk = partial(side_by_side, work, claims=claims, n_at_once=n_at_once)
         outcomes = run_shards(context, stage, walk, observer, events)
         yield from _results(pipeline, stage, outcomes, events)
 
@@ -94,7 +96,7 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
         observer,
         upstream=_key(settings, "chunks"),
         code=stages.embed_shard,
-        kinds=("pytorch",),
+        kinds=("huggingface",),
         required_resource_keys={gpu},
         pool="gpu",
         check_specs=check_specs(key, BLOCKING_CHECKS, blocking=True),
@@ -107,6 +109,7 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
         or_fail(pipeline.check_device)
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.embeddings)
+        claims = _claims(context, pipeline, "embeddings", observer)
         findings: list[Finding] = []
         with resource.devices(pipeline) as devices:
 
@@ -115,6 +118,7 @@ def _embeddings_asset(settings: PipelineSettings, observer: Observer) -> dg.Asse
                     shards,
                     pipeline,
                     devices,
+                    claims,
                     force=config.force,
                     on_tokens=observer.tokens_embedded,
                 )
@@ -152,7 +156,9 @@ def _quality_metrics_asset(settings: PipelineSettings, observer: Observer) -> dg
         or_fail(pipeline.prepare)
         events = ShardEvents(context, pipeline.tables.quality_metrics)
         measure = partial(stages.measure_shard, pipeline=pipeline, force=config.force)
-        walk = partial(side_by_side, measure, n_at_once=shards_at_once(settings.shard_bytes))
+        claims = _claims(context, pipeline, "quality_metrics", observer)
+        n_at_once = shards_at_once(settings.shard_bytes)
+        walk = partial(side_by_side, measure, claims=claims, n_at_once=n_at_once)
         outcomes = run_shards(context, "quality_metrics", walk, observer, events)
         findings = [finding for outcome in outcomes for finding in outcome.findings]
         summaries = _checked(_SHARD_CHECKS, findings, observer)
@@ -174,6 +180,18 @@ def _results(
     metadata = run_metadata(pipeline.settings, stage, outcomes, states)
     yield dg.MaterializeResult(metadata=metadata, check_results=check_results(key, checks))
     events.finished(outcomes, metadata)
+
+
+def _claims(
+    context: dg.AssetExecutionContext, pipeline: OpenedPipeline, stage: str, observer: Observer
+) -> ShardClaims:
+    """The claims of a step, which say in its log when they wait."""
+
+    def on_wait(shard: str) -> None:
+        context.log.info(f"another run is working on {shard}; waiting for what it makes")
+        observer.shard_waits(shard)
+
+    return ShardClaims(pipeline, stage, on_wait)
 
 
 def _key(settings: PipelineSettings, asset: str) -> dg.AssetKey:

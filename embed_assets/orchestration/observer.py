@@ -20,6 +20,10 @@ class Observer(Protocol):
         """A stage begins for these shards."""
         ...
 
+    def shard_waits(self, shard: str) -> None:
+        """Another run of this machine works on a shard. Called from other threads."""
+        ...
+
     def tokens_embedded(self, shard: str, n_tokens: int) -> None:
         """A device has done so many more tokens of a shard. Called from other threads."""
         ...
@@ -47,6 +51,9 @@ class Silent:
     started_at: datetime | None = None
 
     def stage_started(self, stage: str, shards: Sequence[str]) -> None:
+        """Ignore."""
+
+    def shard_waits(self, shard: str) -> None:
         """Ignore."""
 
     def tokens_embedded(self, shard: str, n_tokens: int) -> None:

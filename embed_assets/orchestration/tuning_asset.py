@@ -28,7 +28,7 @@ def tuning_asset(settings: PipelineSettings, observer: Observer) -> dg.AssetsDef
         key=dg.AssetKey([settings.name, "batch_tuning"]),
         deps=[dg.AssetKey([settings.name, "chunks"])],
         group_name=settings.name,
-        kinds={"python", "pytorch"},
+        kinds={"python", "huggingface"},
         description=(
             "Tokens per second over token budgets, measured on this device with chunks of this "
             "corpus. The best that is safe for memory is kept, and later runs on this device use "

@@ -76,7 +76,7 @@ class DeltaShardTable(DeltaFolder):
         *,
         rewrite: bool = False,
         fence: Fence = no_fence,
-    ) -> None:
+    ) -> bool:
         """Replace the shard's rows in one commit, by compare-and-set on one handle."""
         check_key(shard)
         result = _versions(frame, shard)
@@ -86,7 +86,7 @@ class DeltaShardTable(DeltaFolder):
             fence()
             standing = reading(self._uri, partial(_states, table)).get(shard)
             if is_published(standing, result) and not (rewrite and result):
-                return
+                return False
             if not same_result(standing, expected):
                 raise Superseded(
                     f"shard {shard} of {self._uri} was published by another run while this one "
@@ -95,13 +95,13 @@ class DeltaShardTable(DeltaFolder):
             try:
                 typed = frame.select(self._schema.names()).cast(self._schema)
                 commit(table, self._uri, typed, predicate=equals(SHARD, shard))
-                return
+                return True
             except CommitFailedError:
                 # Another commit touched this shard: look again at what stands now.
                 continue
             except InputError:
                 if not rewrite and self._landed(shard, result):
-                    return
+                    return True
                 raise
         raise Superseded(f"shard {shard} of {self._uri} kept changing; {_ROUNDS} attempts lost")
 

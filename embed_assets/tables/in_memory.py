@@ -57,7 +57,7 @@ class InMemoryShardTable:
         *,
         rewrite: bool = False,
         fence: Fence = no_fence,
-    ) -> None:
+    ) -> bool:
         """Replace the shard's rows; no rows remove the shard."""
         check_key(shard)
         if not frame.is_empty() and constant(frame, SHARD) != shard:
@@ -66,7 +66,7 @@ class InMemoryShardTable:
         standing = self.states().get(shard)
         result = None if frame.is_empty() else _state(frame)
         if is_published(standing, result.versions if result else None) and not (rewrite and result):
-            return
+            return False
         if not same_result(standing, expected):
             raise Superseded(f"shard {shard} of {self._name} was published by another run")
         self._version += 1
@@ -74,6 +74,7 @@ class InMemoryShardTable:
             del self._shards[shard]
         else:
             self._shards[shard] = frame.select(self._schema.names()).cast(self._schema)
+        return True
 
     def scan(self) -> pl.LazyFrame:
         """All rows, lazily."""

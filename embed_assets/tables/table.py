@@ -99,14 +99,14 @@ class ShardTable(Protocol):
         *,
         rewrite: bool = False,
         fence: Fence = no_fence,
-    ) -> None:
+    ) -> bool:
         """Replace the shard's rows by `frame` in one atomic commit; no rows remove the shard.
 
         `expected` is the state that the caller started from. Raises Superseded if something else
         stands by now, or if `fence` does; `fence` runs between the look at what stands and the
         commit, and whatever is committed to the shard after it makes the commit fail. If a result
         made from the same input stands there already, nothing is written, unless `rewrite` asks
-        for it. A commit whose answer was lost counts once.
+        for it. A commit whose answer was lost counts once. Returns whether it was written.
         """
         ...
 
