@@ -52,8 +52,10 @@ class ProgressBar:
 
     def stage_started(self, stage: str, shards: Sequence[str]) -> None:
         """Name the stage; the embedding clock starts with its first tokens."""
+        # A model is loaded when its first shard is read; for the first time that takes a while.
+        is_loading = stage == "embeddings" and self._since is None
         self._stage = stage
-        self._progress.update(self._task, description=stage)
+        self._progress.update(self._task, description="loading the model" if is_loading else stage)
 
     def shard_waits(self, shard: str) -> None:
         """Say so: the bar would seem to hang."""

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from embed_assets.embedding.autotune import Tuning, tune
+from embed_assets.embedding.autotune import LEAST_BATCHES, Tuning, tune
 from embed_assets.embedding.device_answers import (
     TOKEN_BUDGETS,
     DeviceAnswers,
@@ -22,10 +22,16 @@ _SAMPLED_SHARDS = 20
 def tune_pipeline(pipeline: OpenedPipeline, seconds: float) -> Tuning:
     """Measure budgets with the corpus's own chunks, and keep the best for this device and model.
 
-    Raises InputError where the corpus has no chunks yet.
+    Raises InputError where the corpus has too few chunks to tell budgets apart.
     """
-    encoder = pipeline.encoder()
-    tuning = tune(encoder, _sample(pipeline), seconds)
+    encoder, tokens = pipeline.encoder(), _sample(pipeline)
+    n_tokens, needed = int(tokens.lengths.sum()), LEAST_BATCHES * encoder.max_tokens_per_batch
+    if n_tokens < needed:
+        raise InputError(
+            f"{pipeline.tables.chunks.uri} has {n_tokens:,} tokens, too few to tell which batches "
+            f"are fastest on {encoder.device}: {needed:,} are needed; nothing was kept"
+        )
+    tuning = tune(encoder, tokens, seconds)
     DeviceAnswers(TOKEN_BUDGETS).put(
         answer_key(encoder, pipeline.model), tuning.best.max_tokens_per_batch
     )

@@ -395,7 +395,12 @@ def test_tune_says_what_to_do_first_then_keeps_what_it_found(
     assert "no chunks yet" in result.stderr
     assert invoke("run", *flags).exit_code == 0
 
-    result = invoke("tune", *flags, "--seconds", "0.2")
+    result = invoke("tune", *flags, "--max-tokens-per-batch", 4096)
+    assert result.exit_code == 1
+    assert "too few to tell which batches are fastest on cpu: 12,288 are" in result.stderr
+    assert not (tmp_path / "cache" / "token_budgets.json").exists()
+
+    result = invoke("tune", *flags, "--seconds", "0.2", "--max-tokens-per-batch", 256)
     assert result.exit_code == 0, result.output
     kept = json.loads((tmp_path / "cache" / "token_budgets.json").read_text())
     (budget,) = kept.values()

@@ -37,16 +37,17 @@ class FileCache:
         if root is None:
             return None
         entry = root / key
+        reason: object = "its files are not those that were written"
         try:
-            if not self._is_whole(entry):
-                raise ValueError("its files are not those that were written")
-            os.utime(entry)
+            if self._is_whole(entry):
+                os.utime(entry)
+                return entry
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            log.warning("%s is made again: %s", entry, error)
-            return None
-        return entry
+        except OSError as error:
+            reason = error
+        log.warning("%s is made again: %s", entry, reason)
+        return None
 
     def keep(self, key: str, save: Callable[[Path], object]) -> None:
         """Keep what `save` writes into the folder that it is given.
@@ -72,14 +73,18 @@ class FileCache:
 
     def _put(self, unfinished: Path, entry: Path) -> None:
         """Of two processes at once, one finds the other's there and leaves it."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError):
             if self._is_whole(entry):
                 return
         shutil.rmtree(entry, ignore_errors=True)
         unfinished.rename(entry)
 
     def _is_whole(self, entry: Path) -> bool:
-        return bool(json.loads((entry / _DIGESTS).read_text()) == self._digests(entry))
+        try:
+            written = json.loads((entry / _DIGESTS).read_text())
+        except ValueError:
+            return False
+        return bool(written == self._digests(entry))
 
     def _digests(self, entry: Path) -> dict[str, str]:
         return {name: file_sha256(entry / name) for name in self._files}

@@ -207,13 +207,13 @@ def _checked(
 
 
 def _timed(run: Callable[..., Outcome], shard: str, **arguments: object) -> Outcome:
-    """A stage's outcome with the wall `seconds` it took, if it did anything."""
+    """A stage's outcome with the wall `seconds` it took, if it did anything and does not say."""
     started = time.perf_counter()
     outcome = run(shard, **arguments)
     seconds = time.perf_counter() - started
     if not outcome.written:
         return outcome
-    return replace(outcome, numbers={**outcome.numbers, "seconds": seconds})
+    return replace(outcome, numbers={"seconds": seconds, **outcome.numbers})
 
 
 def _noted(results: Generator[Result], findings: list[Finding]) -> Generator[Result]:
