@@ -141,21 +141,24 @@ def _refuse_file(file: Path) -> None:
             "(merge_and_unload) and save the model again"
         )
     if file.suffix == ".safetensors":
-        _refuse_damaged_header(file, n_bytes)
+        _refuse_damaged_weights(file)
     elif file.name.endswith("safetensors.index.json"):
         _refuse_shards_elsewhere(file)
     elif file.name in _CONFIGURATIONS:
         _refuse_references(file)
 
 
-def _refuse_damaged_header(file: Path, n_bytes: int) -> None:
-    with file.open("rb") as weights:
-        n_header = int.from_bytes(weights.read(8), "little")
-    if n_bytes < 8 or n_header > n_bytes - 8:
+def _refuse_damaged_weights(file: Path) -> None:
+    """Reads the header alone, and whether all is there that it speaks of."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            pass
+    except SafetensorError as error:
         raise InputError(
-            f"{file} could not be loaded: it says that its header has {n_header:,} bytes, but has "
-            f"{n_bytes:,} itself; it is damaged or no safetensors file"
-        )
+            f"{file} could not be loaded: {error}; it is damaged or no safetensors file"
+        ) from error
 
 
 def _refuse_shards_elsewhere(file: Path) -> None:

@@ -160,15 +160,19 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a pickle called safetensors": (
         lambda f: pickled(f, "model.safetensors"),
-        "model.safetensors could not be loaded: it says",
+        "model.safetensors could not be loaded: Error while deserializing header",
     ),
     "a header of 4 exabytes": (
         lambda f: header(f, 2**62),
-        "model.safetensors could not be loaded: it says",
+        "model.safetensors could not be loaded: Error while deserializing header",
     ),
     "a header of 99 MB": (
         lambda f: header(f, 99_000_000),
-        "model.safetensors could not be loaded: it says",
+        "model.safetensors could not be loaded: Error while deserializing header",
+    ),
+    "weights cut short": (
+        lambda f: os.truncate(f / "model.safetensors", 10_000),
+        "model.safetensors could not be loaded: Error while deserializing header: incomplete",
     ),
     "a class of its own": (
         lambda f: module(f, 0, type="modeling_x.Model"),
