@@ -3,6 +3,7 @@
 The same fields are the keys of a `defs.yaml` and, with dashes, the flags of `embed-assets run`.
 """
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -319,11 +320,19 @@ def load_settings(
 def _explain(item: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "settings"
     if item["type"] == "extra_forbidden":
-        return f"unknown setting {key!r}; choose from {', '.join(PipelineSettings.model_fields)}"
+        return unknown_setting(key)
     if not item["loc"]:
         return str(item["ctx"]["error"]) if "ctx" in item else str(item["msg"])
     expectation = str(item["msg"]).removeprefix("Value error, ")
     return f"setting {key!r} is {item['input']!r}: {expectation}"
+
+
+def unknown_setting(key: str) -> str:
+    """What to say of a key that is no setting."""
+    alike = get_close_matches(key, PipelineSettings.model_fields, n=1)
+    if alike:
+        return f"unknown setting {key!r}; did you mean {alike[0]!r}?"
+    return f"unknown setting {key!r}; choose from {', '.join(PipelineSettings.model_fields)}"
 
 
 def choices(annotation: object) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ def test_every_setting_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"max_token": 3}, r"unknown setting 'max_token'; choose from name, corpus, .*max_tokens"),
+        ({"max_token": 3}, r"unknown setting 'max_token'; did you mean 'max_tokens'\?"),
+        ({"colour": 3}, r"unknown setting 'colour'; choose from name, corpus, .*max_tokens"),
         ({"overlap": "x"}, r"'overlap' is 'x': .*integer"),
         ({"overlap": -1}, r"'overlap' is -1: .*greater than or equal to 0"),
         ({"max_tokens": 7}, r"'max_tokens' is 7: .*greater than or equal to 8"),

@@ -7,6 +7,7 @@ import os
 import re
 import textwrap
 import types
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,10 @@ def _check_loads(settings: PipelineSettings) -> None:
     if settings.documents_of is not None and settings.documents_tables is None:
         # Its place is looked up among the declared pipelines, later; any will do here.
         settings = settings.model_copy(update={"documents_tables": settings.tables_root})
-    build_pipeline(settings)
+    with warnings.catch_warnings():
+        # Dagster tells of its own beta parameters.
+        warnings.simplefilter("ignore")
+        build_pipeline(settings)
 
 
 def check_name(name: str) -> None:

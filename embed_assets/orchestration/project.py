@@ -11,12 +11,14 @@ from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 import embed_assets.defs
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.orchestration.component import declared_in
 from embed_assets.orchestration.environment import dagster_home, uses_postgres
-from embed_assets.settings import PipelineSettings
+from embed_assets.settings import PipelineSettings, unknown_setting
 
 # Of a project that has none. Dagster would complain of its absence, and tell its makers of use.
 _CONFIG = "telemetry:\n  enabled: false\n"
@@ -150,4 +152,15 @@ def _link_configuration(config: Path) -> None:
 def _innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ValidationError):
+        return "; ".join(map(_wrong_attribute, error.errors()))
     return str(error).strip()
+
+
+def _wrong_attribute(item: ErrorDetails) -> str:
+    """Where it is, "attributes.overlap at FILE:LINE" as Dagster notes it, and what is wrong."""
+    where = ".".join(map(str, item["loc"])).strip("`")
+    if item["type"] == "extra_forbidden":
+        key = where.partition(" at ")[0].rpartition(".")[2]
+        return f"{where}: {unknown_setting(key)}"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}, not {item['input']!r}"
