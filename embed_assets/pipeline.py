@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 from embed_assets import frames, staleness
@@ -134,7 +135,7 @@ def embed_shard(
     if isinstance(work, Outcome):
         return work
     if len(work.missing):
-        encode_missing(work, pipeline, load_encoder(), on_tokens, save=not force)
+        encode_missing(work, pipeline, nullcontext(load_encoder()), on_tokens, save=not force)
     return publish_vectors(work, pipeline, force=force)
 
 

@@ -6,8 +6,9 @@ shard n - 1.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Event
 
@@ -84,6 +85,16 @@ def embed_shards(
     for device in devices:
         idle.put(device)
 
+    @contextmanager
+    def free_device() -> Iterator[Encoder]:
+        device = idle.get()
+        try:
+            if given_up.is_set():
+                raise GivenUp
+            yield device()
+        finally:
+            idle.put(device)
+
     def heard(shard: str, n_tokens: int) -> None:
         if given_up.is_set():
             raise GivenUp
@@ -96,16 +107,13 @@ def embed_shards(
     def embedded(reading: Future[_Read]) -> _Read:
         work = reading.result()
         if isinstance(work, ShardVectors) and len(work.missing) and not given_up.is_set():
-            device = idle.get()
-            try:
-                encode_missing(work, pipeline, device(), heard, save=not force)
-            finally:
-                idle.put(device)
+            encode_missing(work, pipeline, free_device(), heard, save=not force)
         return work
 
     in_flight: deque[tuple[str, Future[_Read]]] = deque()
     reader = ThreadPoolExecutor(1, thread_name_prefix="read")
-    encoders = ThreadPoolExecutor(len(devices), thread_name_prefix="encode")
+    # One more than devices: it has the next shard ready for the device that comes free.
+    encoders = ThreadPoolExecutor(len(devices) + 1, thread_name_prefix="encode")
     try:
         for shard in shards:
             reading = reader.submit(read, shard)

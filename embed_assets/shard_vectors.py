@@ -6,6 +6,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,24 +83,19 @@ def read_vectors(shard: str, pipeline: OpenedPipeline, *, force: bool) -> ShardV
 def encode_missing(
     work: ShardVectors,
     pipeline: OpenedPipeline,
-    encoder: Encoder,
+    device: AbstractContextManager[Encoder],
     on_tokens: OnTokens,
     *,
     save: bool,
 ) -> None:
-    """Embed what is missing, saved to the checkpoints as it comes where `save` says so."""
-    started = time.perf_counter()
-    if encoder.dimension != pipeline.dimension:
-        raise InputError(
-            f"one_dimension: the loaded model {pipeline.settings.model} gives vectors of "
-            f"{encoder.dimension} dimensions, expected {pipeline.dimension} as its files declare"
-        )
-    _prove_token_ids(work.chunks, pipeline, encoder)
+    """Embed what is missing, saved to the checkpoints as it comes where `save` says so.
+
+    The device is held for nothing but that: what it needs is ready before it is entered, and what
+    is still to be saved is waited for after it was left.
+    """
     hashes, lengths = work.chunks["text_hash"], work.chunks["n_tokens"].to_numpy()
-    with (
-        watched(encoder.device) as use,
-        CheckpointSaver(work.shard, pipeline, hashes, work.vectors) as saver,
-    ):
+    tokens = TokenRows.from_series(work.chunks["token_ids"].gather(work.missing))
+    with CheckpointSaver(work.shard, pipeline, hashes, work.vectors) as saver:
 
         def on_batch(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
             chunk_rows = work.missing[rows]
@@ -108,15 +104,16 @@ def encode_missing(
             if save:
                 saver.add(chunk_rows)
 
-        work.stats = encode_batches(
-            encoder,
-            TokenRows.from_series(work.chunks["token_ids"].gather(work.missing)),
-            pipeline.batch_budget(encoder),
-            on_batch,
-        )
-    pipeline.remember_budget(encoder, work.stats)
-    work.provenance = {"device": encoder.device, "precision": encoder.precision}
-    work.device_numbers = {"device_seconds": time.perf_counter() - started, **use.numbers()}
+        with device as encoder:
+            started = time.perf_counter()
+            _prove_dimension(pipeline, encoder)
+            _prove_token_ids(work.chunks, pipeline, encoder)
+            with watched(encoder.device) as use:
+                budget = pipeline.batch_budget(encoder)
+                work.stats = encode_batches(encoder, tokens, budget, on_batch)
+            pipeline.remember_budget(encoder, work.stats)
+            work.provenance = {"device": encoder.device, "precision": encoder.precision}
+            work.device_numbers = {"device_seconds": time.perf_counter() - started, **use.numbers()}
 
 
 def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
@@ -181,6 +178,14 @@ def _take_vectors_at_hand(
         vectors[at] = flat.reshape(-1, vectors.shape[1])
         is_known[at] = True
     return is_known
+
+
+def _prove_dimension(pipeline: OpenedPipeline, encoder: Encoder) -> None:
+    if encoder.dimension != pipeline.dimension:
+        raise InputError(
+            f"one_dimension: the loaded model {pipeline.settings.model} gives vectors of "
+            f"{encoder.dimension} dimensions, expected {pipeline.dimension} as its files declare"
+        )
 
 
 def _prove_token_ids(chunks: pl.DataFrame, pipeline: OpenedPipeline, encoder: Encoder) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 
@@ -157,6 +158,54 @@ def test_one_bad_shard_stops_no_other(pipeline: OpenedPipeline, claims: ShardCla
     failed = [shard for shard, result in results.items() if isinstance(result, Exception)]
     assert failed == ["shard-000001"]
     assert set(pipeline.tables.embeddings.states()) == set(results) - set(failed)
+
+
+def test_the_next_shard_is_ready_when_the_device_comes_free(
+    pipeline: OpenedPipeline, claims: ShardClaims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, from_series, n_made = threading.Event(), TokenRows.from_series, 0
+
+    def making(token_ids: pl.Series) -> TokenRows:
+        nonlocal n_made
+        n_made += 1
+        if n_made == 2:
+            ready.set()
+        return from_series(token_ids)
+
+    def wait() -> None:
+        assert ready.wait(PATIENCE)
+
+    monkeypatch.setattr(TokenRows, "from_series", making)
+    encoder = Hooked(pipeline.encoder(), wait)
+    shards = sorted(pipeline.pieces)[:2]
+    results = list(embed_shards(shards, pipeline, [lambda: encoder], claims))
+    assert all(isinstance(result, Outcome) for _, result in results)
+
+
+def test_the_device_goes_on_while_a_shards_last_checkpoint_is_committed(
+    pipeline: OpenedPipeline, claims: ShardClaims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = pipeline.settings.model_copy(update={"checkpoint_seconds": 0})
+    hasty, second_began = OpenedPipeline(settings), threading.Event()
+    first, second = sorted(pipeline.pieces)[:2]
+    add = hasty.tables.checkpoints.add
+
+    def slow(frame: pl.DataFrame) -> None:
+        assert frame["shard"][0] != first or second_began.wait(PATIENCE)
+        add(frame)
+
+    def on_tokens(shard: str, _: int) -> None:
+        if shard == second:
+            second_began.set()
+
+    # One batch a shard: the commit of the last one is then under way when the device is done.
+    encoder = Hooked(pipeline.encoder(), lambda: None)
+    monkeypatch.setattr(encoder, "plan", lambda lengths, _: [Batch(np.arange(len(lengths)), 1)])
+    monkeypatch.setattr(hasty.tables.checkpoints, "add", slow)
+    results = list(
+        embed_shards([first, second], hasty, [lambda: encoder], claims, on_tokens=on_tokens)
+    )
+    assert all(isinstance(result, Outcome) for _, result in results)
 
 
 def test_giving_up_stops_the_device_and_publishes_nothing_more(

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
 from embed_assets.errors import InputError
 from embed_assets.orchestration.observer import Observer, Silent
@@ -25,7 +26,8 @@ def run_shards(
     """Run a stage for every shard of the run; `run` gives each with what became of it.
 
     Raises dagster.Failure at the end if any shard failed, naming each with its reason. It is
-    retried only if a reason was not the input's fault.
+    retried only if a reason was not the input's fault. A run that is stopped, but by no person, is
+    marked to be run again.
     """
     outcomes: list[Outcome] = []
     failures: dict[str, Exception] = {}
@@ -44,16 +46,27 @@ def run_shards(
                     _log_failure(context, shard, result)
                     observer.shard_failed(stage, shard, _reason(result))
     except DagsterExecutionInterruptedError as stop:
-        if isinstance(observer, Silent):
-            # Dagster would take a run that somebody terminated for one to be retried.
-            raise dg.Failure(
-                f"{stage} was terminated; {len(outcomes)} of {counted(len(shards), 'shard')} done",
-                allow_retries=False,
-            ) from stop
-        raise
+        if not isinstance(observer, Silent):
+            raise
+        if not _is_terminated(context):
+            # A node is drained, a service stopped: the next run goes on, wherever that is.
+            context.instance.add_run_tags(
+                context.run_id, {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true"}
+            )
+        # Dagster would try the step again at once, in this process.
+        raise dg.Failure(
+            f"{stage} was stopped; {len(outcomes)} of {counted(len(shards), 'shard')} done",
+            allow_retries=False,
+        ) from stop
     if failures:
         raise _failure(stage, failures)
     return outcomes
+
+
+def _is_terminated(context: dg.AssetExecutionContext) -> bool:
+    """Whether a person stopped the run, which Dagster notes before it sends the signal."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is None or run.status is not dg.DagsterRunStatus.STARTED
 
 
 def _log_failure(context: dg.AssetExecutionContext, shard: str, error: Exception) -> None:

@@ -1,5 +1,7 @@
 """What else happens to a deployment: cancelled, killed, half broken, used twice at once."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +91,15 @@ def test_a_run_that_is_terminated_frees_the_device_and_is_not_tried_again(
 
     again = graphql.launch_job("notes_embed", range_tags(shards))
     assert graphql.wait_for_run(again) == "SUCCESS"
+    assert_all_stand(deployment, shards)
+
+
+def test_a_run_that_is_stopped_by_no_person_is_run_again(deployment: Deployment) -> None:
+    """As a node that is drained stops its pods, and a service its processes."""
+    shards = deployment.graphql.partitions("notes")
+    backfill = held_backfill(deployment, shards)
+    os.kill(deployment.held_run(), signal.SIGTERM)
+    assert deployment.graphql.wait_for_backfill(backfill) == "COMPLETED_SUCCESS"
     assert_all_stand(deployment, shards)
 
 

@@ -103,8 +103,11 @@ def test_the_chart_is_given_what_dagster_yaml_says(values: dict[str, Any]) -> No
     assert values["postgresql"]["postgresqlScheme"] == "postgresql+psycopg2"
     retries, retention = values["dagsterDaemon"]["runRetries"], values["retention"]
     assert retries["maxRetries"] == ours["run_retries"]["max_retries"]
-    for kind in ("sensor", "schedule"):
-        assert retention[kind]["purgeAfterDays"] == ours["retention"][kind]["purge_after_days"]
+    days = ours["retention"]["sensor"]["purge_after_days"]
+    ticks = ("skipped", "failure", "success", "started")
+    assert retention["sensor"]["purgeAfterDays"] == dict.fromkeys(ticks, days)
+    days = ours["retention"]["schedule"]["purge_after_days"]
+    assert retention["schedule"]["purgeAfterDays"] == days
     pools, runs = values["concurrency"]["pools"], values["concurrency"]["runs"]
     assert pools["defaultLimit"] == runs["maxConcurrentRuns"]
     instance = {
