@@ -95,6 +95,7 @@ def encode_missing(
     """
     hashes, lengths = work.chunks["text_hash"], work.chunks["n_tokens"].to_numpy()
     tokens = TokenRows.from_series(work.chunks["token_ids"].gather(work.missing))
+    some = work.chunks.sample(min(_PROVED_CHUNKS, work.chunks.height), seed=0)
     with CheckpointSaver(work.shard, pipeline, hashes, work.vectors) as saver:
 
         def on_batch(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
@@ -107,7 +108,7 @@ def encode_missing(
         with device as encoder:
             started = time.perf_counter()
             _prove_dimension(pipeline, encoder)
-            _prove_token_ids(work.chunks, pipeline, encoder)
+            _prove_token_ids(some, pipeline, encoder)
             with watched(encoder.device) as use:
                 budget = pipeline.batch_budget(encoder)
                 work.stats = encode_batches(encoder, tokens, budget, on_batch)
@@ -190,8 +191,7 @@ def _prove_dimension(pipeline: OpenedPipeline, encoder: Encoder) -> None:
 
 def _prove_token_ids(chunks: pl.DataFrame, pipeline: OpenedPipeline, encoder: Encoder) -> None:
     """Raise InputError if the stored ids are not what the loaded model makes of the texts."""
-    sample = chunks.sample(min(_PROVED_CHUNKS, chunks.height), seed=0)
-    for shard, chunk_id, text, ids in sample.select(
+    for shard, chunk_id, text, ids in chunks.select(
         "shard", "chunk_id", "text", "token_ids"
     ).iter_rows():
         if encoder.token_ids(text) != ids:
