@@ -96,12 +96,15 @@ class ShardClaims:
             return True
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Claimed in one thread, released in another.
-            lock = FileLock(self._folder / f"{shard}.{self._work}", thread_local=False)
+            # Claimed in one thread, released in another. Where the system has no locks, a file that
+            # merely exists would outlive a killed run.
+            lock = FileLock(
+                self._folder / f"{shard}.{self._work}", thread_local=False, fallback_to_soft=False
+            )
             lock.acquire(blocking=False)
         except Timeout:
             return False
-        except (OSError, NotImplementedError) as error:
+        except OSError as error:
             # A full or read-only disk: the tables themselves will tell of it.
             log.info("%s cannot be claimed: %s", shard, error)
             return True

@@ -1,5 +1,6 @@
 """Two runs of one machine over the same shards: nothing is embedded twice, nobody waits in vain."""
 
+import errno
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -150,5 +151,16 @@ def test_a_run_with_other_settings_is_not_waited_for(settings: PipelineSettings)
 
 def test_where_nothing_can_be_locked_nobody_waits(settings: PipelineSettings) -> None:
     (Path(settings.tables_root) / CLAIMS_FOLDER).write_text("a file in the way")
+    with claims(settings).held(SHARD, Event()):
+        claims(settings, lambda shard: pytest.fail("waited")).take(SHARD, Event())
+
+
+def test_on_a_disk_without_locks_nobody_waits(
+    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with claims(settings).held(SHARD, Event()):
         claims(settings, lambda shard: pytest.fail("waited")).take(SHARD, Event())
