@@ -12,7 +12,8 @@ from embed_assets.opened_pipeline import OpenedPipeline
 
 
 class CheckpointSaver:
-    """Commits in a thread of its own. Use as a context: on leaving, what began is finished.
+    """Commits in a thread of its own. Use as a context, entered when vectors begin to come: on
+    leaving, what began is finished.
 
     `vectors` (n, d) is the array that the shard's vectors are written into and `text_hashes` has
     the text of each row, so that nothing is held twice but what one commit writes.
@@ -30,11 +31,12 @@ class CheckpointSaver:
         self._text_hashes = text_hashes
         self._vectors = vectors
         self._rows: list[NDArray[np.int64]] = []
-        self._saved_at = time.monotonic()
+        self._saved_at = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._commit: Future[None] | None = None
 
     def __enter__(self) -> "CheckpointSaver":
+        self._saved_at = time.monotonic()
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:

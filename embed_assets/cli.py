@@ -20,7 +20,8 @@ from embed_assets.tables_option import tables_option
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """Turn a text corpus into embeddings: shard by shard, into Delta tables, with Dagster.
 
     \b
@@ -34,8 +35,9 @@ def main(debug: bool) -> None:
     embed-assets evaluate --beir scifact                 how good the model's vectors are
     embed-assets ui                                      the Dagster UI of this project
     """  # noqa: D301 - click reads the character itself, not a backslash.
-    # Of a store without credentials delta-rs warns in pages; our error says the same in a line.
-    os.environ.setdefault("RUST_LOG", "error")
+    if context.invoked_subcommand != "ui":
+        # Of a store without credentials delta-rs warns in pages; our error says it in a line.
+        os.environ.setdefault("RUST_LOG", "error")
 
 
 @main.command()

@@ -11,7 +11,7 @@ class InputError(Exception):
 
 
 class SettingsError(InputError):
-    """A setting is unknown or has an unusable value; found when settings load, before any work."""
+    """A setting is unknown, or what it names cannot be had: the command line exits with 2."""
 
 
 class NothingYet(InputError):

@@ -55,16 +55,16 @@ def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -
         documents, refused = _read(shard, pipeline)
     marked = version if documents else staleness.no_documents_version(version)
     fence = pipeline.fence(shard)
-    tables.rejected.publish(
+    written = tables.rejected.publish(
         shard, frames.rejected_frame(shard, refused, marked), rejected, rewrite=force, fence=fence
     )
-    tables.raw_corpus.publish(
+    written |= tables.raw_corpus.publish(
         shard, frames.raw_corpus_frame(shard, documents, version), raw, rewrite=force, fence=fence
     )
     numbers = _ingest_numbers(len(documents), len(refused))
     # Without the time for which another shard was read.
     numbers["seconds"] = time.perf_counter() - started
-    return Outcome(shard, "raw_corpus", True, len(documents), numbers)
+    return Outcome(shard, "raw_corpus", written, len(documents), numbers)
 
 
 def _read(shard: str, pipeline: OpenedPipeline) -> tuple[list[Document], list[Rejection]]:
@@ -103,12 +103,13 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
     n_threads = chunking_threads(pipeline.settings.shard_bytes)
     chunked = chunked_documents(documents, pipeline.chunker(), n_threads)
     frame = frames.chunks_frame(shard, chunked, version or "")
-    tables.chunks.publish(shard, frame, standing, rewrite=force, fence=pipeline.fence(shard))
+    fence = pipeline.fence(shard)
+    written = tables.chunks.publish(shard, frame, standing, rewrite=force, fence=fence)
     give_back_freed_memory()
     return Outcome(
         shard,
         "chunks",
-        True,
+        written,
         frame.height,
         {
             "documents": documents.height,
@@ -155,11 +156,10 @@ def measure_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) 
     frame = frames.quality_metrics_frame(
         shard, metrics, fingerprint, datetime.now(UTC), version or ""
     )
-    tables.quality_metrics.publish(
-        shard, frame, standing, rewrite=force, fence=pipeline.fence(shard)
-    )
+    fence = pipeline.fence(shard)
+    written = tables.quality_metrics.publish(shard, frame, standing, rewrite=force, fence=fence)
     findings = warning_findings(shard, metrics, pipeline.settings) if metrics else ()
-    return Outcome(shard, "quality_metrics", True, frame.height, metrics, findings)
+    return Outcome(shard, "quality_metrics", written, frame.height, metrics, findings)
 
 
 def _ingest_numbers(n_documents: int, n_rejected: int) -> dict[str, float]:

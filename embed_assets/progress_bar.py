@@ -30,6 +30,7 @@ class ProgressBar:
         self._tokens = 0
         self._since: float | None = None
         self._stage = "starting"
+        self._awaited: set[str] = set()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -59,19 +60,22 @@ class ProgressBar:
 
     def shard_waits(self, shard: str) -> None:
         """Say so: the bar would seem to hang."""
-        self._progress.update(self._task, description=f"{shard} is another run's: waiting")
+        self._awaited.add(shard)
+        self._show()
 
     def tokens_embedded(self, shard: str, n_tokens: int) -> None:
         """Move within the shard."""
         if self._since is None:
             self._since = time.monotonic()
         self._tokens += n_tokens
+        self._awaited.discard(shard)
         self._shard_tokens[shard] += n_tokens
         self._show()
 
     def shard_done(self, outcome: Outcome) -> None:
         """Count it; a shard is done on the bar when its vectors stand."""
         self.outcomes[outcome.stage, outcome.shard] = outcome
+        self._awaited.discard(outcome.shard)
         if outcome.stage == "embeddings":
             self._finished.add(outcome.shard)
         self._show()
@@ -79,6 +83,7 @@ class ProgressBar:
     def shard_failed(self, stage: str, shard: str, reason: str) -> None:
         """Keep the reason for the end; the bar goes on with the others."""
         self.failures[shard] = (stage, reason)
+        self._awaited.discard(shard)
         self._finished.add(shard)
         self._show()
 
@@ -100,11 +105,13 @@ class ProgressBar:
                 done += share * self._n_bytes.get(shard, 0)
         n_chunks = sum(o.n_rows for (stage, _), o in self.outcomes.items() if stage == "embeddings")
         shards = f"{len(self._finished)}/{len(self._n_bytes)}"
+        awaited = sorted(self._awaited)
+        waiting = f", another run has {awaited[0]}" if awaited else ""
         elapsed = time.monotonic() - self._since if self._since is not None else 0.0
         speed = f"{self._tokens / elapsed:,.0f} tokens/s" if elapsed > 1 else ""
         self._progress.update(
             self._task,
-            description=self._stage,
+            description=self._stage + waiting,
             completed=done,
             figures=f"{shards} shards  {n_chunks:,} chunks  {speed}",
         )

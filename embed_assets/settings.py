@@ -329,7 +329,7 @@ def _explain(item: dict[str, Any]) -> str:
 
 def unknown_setting(key: str) -> str:
     """What to say of a key that is no setting."""
-    alike = get_close_matches(key, PipelineSettings.model_fields, n=1)
+    alike = get_close_matches(key, PipelineSettings.model_fields, n=1, cutoff=0.75)
     if alike:
         return f"unknown setting {key!r}; did you mean {alike[0]!r}?"
     return f"unknown setting {key!r}; choose from {', '.join(PipelineSettings.model_fields)}"

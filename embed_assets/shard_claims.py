@@ -6,19 +6,19 @@ an object store, nobody waits.
 """
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
-from threading import Event
 
 from filelock import FileLock, Timeout
 
 from embed_assets.digests import digest
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.tables.durable import local_path
-from embed_assets.tables.table import CheckpointKey
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 CLAIMS_FOLDER = ".claims"
 
 _POLL_SECONDS = 0.2
-# Longer than any stage needs between two signs of life but embedding, which saves checkpoints.
+# A process that holds claims shows that it is alive so often, and is waited for so long without.
+_PULSE_SECONDS = 10.0
 _PATIENCE_SECONDS = 60.0
 
 
@@ -35,7 +36,7 @@ class GivenUp(Exception):
 
 
 class ShardClaims:
-    """The claims of a run in one stage.
+    """The claims of a run in one stage. Use it as a context: on leaving, all are let go.
 
     `on_wait` hears of a shard that another run works on, before this one waits for it.
     """
@@ -50,39 +51,52 @@ class ShardClaims:
         self._folder: Path | None = root / CLAIMS_FOLDER if root else None
         # A run with other settings makes something else, and supersedes those before.
         self._work = digest(stage, *astuple(pipeline.configuration))[:16]
-        self._pipeline = pipeline
         self._on_wait = on_wait
-        self._patience = pipeline.settings.checkpoint_seconds + _PATIENCE_SECONDS
+        self._guard = threading.Lock()
         self._held: dict[str, FileLock] = {}
+        self._ended = threading.Event()
+        self._pulse: threading.Thread | None = None
 
-    def take(self, shard: str, given_up: Event) -> None:
+    def __enter__(self) -> "ShardClaims":
+        self._ended.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for shard in list(self._held):
+            self.release(shard)
+        self._ended.set()
+        if self._pulse is not None:
+            self._pulse.join()
+            self._pulse = None
+
+    def take(self, shard: str, given_up: threading.Event) -> None:
         """Claim a shard, once no other run has it. Raises GivenUp where the event comes first.
 
-        A run that shows no sign of life for long, because it was paused, keeps nobody waiting.
+        A run that shows no sign of life, because it was paused, keeps nobody waiting.
         """
         if self._is_taken(shard):
             return
         self._on_wait(shard)
-        deadline = time.monotonic() + self._patience
         while not self._is_taken(shard):
             if given_up.wait(_POLL_SECONDS):
                 raise GivenUp
-            now = time.monotonic()
-            if now > deadline:
-                deadline = now + self._patience - self._seconds_since_checkpoint(shard)
-                if now > deadline:
-                    log.warning("another run has %s and does not come on; going on without", shard)
-                    return
+            if self._stands_still(shard):
+                log.warning("another run has %s and stands still; going on without", shard)
+                return
 
     def release(self, shard: str) -> None:
-        """Let go of a shard; nothing happens where it was not claimed."""
-        lock = self._held.pop(shard, None)
+        """Let go of a shard; nothing happens where it was not claimed. Never raises."""
+        with self._guard:
+            lock = self._held.pop(shard, None)
         if lock is not None:
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
+            # Where the disk has become read-only, the tables tell of it.
+            with suppress(OSError):
+                Path(lock.lock_file).unlink(missing_ok=True)
+            with suppress(OSError):
+                lock.release()
 
     @contextmanager
-    def held(self, shard: str, given_up: Event) -> Iterator[None]:
+    def held(self, shard: str, given_up: threading.Event) -> Iterator[None]:
         """Claim a shard as long as this is open."""
         self.take(shard, given_up)
         try:
@@ -98,9 +112,7 @@ class ShardClaims:
             self._folder.mkdir(parents=True, exist_ok=True)
             # Claimed in one thread, released in another. Where the system has no locks, a file that
             # merely exists would outlive a killed run.
-            lock = FileLock(
-                self._folder / f"{shard}.{self._work}", thread_local=False, fallback_to_soft=False
-            )
+            lock = FileLock(self._file(shard), thread_local=False, fallback_to_soft=False)
             lock.acquire(blocking=False)
         except Timeout:
             return False
@@ -108,10 +120,30 @@ class ShardClaims:
             # A full or read-only disk: the tables themselves will tell of it.
             log.info("%s cannot be claimed: %s", shard, error)
             return True
-        self._held[shard] = lock
+        with self._guard:
+            self._held[shard] = lock
+            if self._pulse is None:
+                self._pulse = threading.Thread(target=self._beat, name="claims", daemon=True)
+                self._pulse.start()
         return True
 
-    def _seconds_since_checkpoint(self, shard: str) -> float:
-        key = CheckpointKey(shard, self._pipeline.fingerprint)
-        age = self._pipeline.tables.checkpoints.keys().get(key)
-        return age.total_seconds() if age is not None else float("inf")
+    def _file(self, shard: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{shard}.{self._work}"
+
+    def _beat(self) -> None:
+        """Touch what is held, so that others see that this process goes on."""
+        while not self._ended.wait(_PULSE_SECONDS):
+            with self._guard:
+                files = [lock.lock_file for lock in self._held.values()]
+            for file in files:
+                with suppress(OSError):
+                    os.utime(file)
+
+    def _stands_still(self, shard: str) -> bool:
+        try:
+            seconds = time.time() - self._file(shard).stat().st_mtime
+        except OSError:
+            # Let go of just now.
+            return False
+        return seconds > _PATIENCE_SECONDS

@@ -53,17 +53,17 @@ def side_by_side(
     n_blas_threads = 1 if n_at_once > 1 else None
     in_flight: deque[tuple[str, Future[Outcome]]] = deque()
     pool = ThreadPoolExecutor(n_at_once, thread_name_prefix="shard")
-    try:
-        with threadpool_limits(n_blas_threads, user_api="blas"):
+    with claims, threadpool_limits(n_blas_threads, user_api="blas"):
+        try:
             for shard in shards:
                 in_flight.append((shard, pool.submit(run_claimed, shard)))
                 if len(in_flight) > n_at_once:
                     yield _settled(*in_flight.popleft())
             while in_flight:
                 yield _settled(*in_flight.popleft())
-    finally:
-        given_up.set()
-        pool.shutdown(cancel_futures=True)
+        finally:
+            given_up.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def embed_shards(
@@ -110,24 +110,28 @@ def embed_shards(
             encode_missing(work, pipeline, free_device(), heard, save=not force)
         return work
 
+    def published_first() -> Result:
+        result = _published(*in_flight.popleft(), pipeline, force=force)
+        claims.release(result[0])
+        return result
+
     in_flight: deque[tuple[str, Future[_Read]]] = deque()
     reader = ThreadPoolExecutor(1, thread_name_prefix="read")
     # One more than devices: it has the next shard ready for the device that comes free.
     encoders = ThreadPoolExecutor(len(devices) + 1, thread_name_prefix="encode")
-    try:
-        for shard in shards:
-            reading = reader.submit(read, shard)
-            in_flight.append((shard, encoders.submit(embedded, reading)))
-            if len(in_flight) > len(devices) + 1:
-                yield _published(*in_flight.popleft(), pipeline, claims, force=force)
-        while in_flight:
-            yield _published(*in_flight.popleft(), pipeline, claims, force=force)
-    finally:
-        given_up.set()
-        reader.shutdown(cancel_futures=True)
-        encoders.shutdown(cancel_futures=True)
-        for shard, _ in in_flight:
-            claims.release(shard)
+    with claims:
+        try:
+            for shard in shards:
+                reading = reader.submit(read, shard)
+                in_flight.append((shard, encoders.submit(embedded, reading)))
+                if len(in_flight) > len(devices) + 1:
+                    yield published_first()
+            while in_flight:
+                yield published_first()
+        finally:
+            given_up.set()
+            reader.shutdown(cancel_futures=True)
+            encoders.shutdown(cancel_futures=True)
 
 
 def _settled(shard: str, future: Future[Outcome]) -> Result:
@@ -141,7 +145,6 @@ def _published(
     shard: str,
     future: Future[_Read],
     pipeline: OpenedPipeline,
-    claims: ShardClaims,
     *,
     force: bool,
 ) -> Result:
@@ -152,5 +155,3 @@ def _published(
         return shard, publish_vectors(work, pipeline, force=force)
     except Exception as error:
         return shard, error
-    finally:
-        claims.release(shard)

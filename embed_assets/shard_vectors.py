@@ -6,7 +6,7 @@
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,25 +96,27 @@ def encode_missing(
     hashes, lengths = work.chunks["text_hash"], work.chunks["n_tokens"].to_numpy()
     tokens = TokenRows.from_series(work.chunks["token_ids"].gather(work.missing))
     some = work.chunks.sample(min(_PROVED_CHUNKS, work.chunks.height), seed=0)
-    with CheckpointSaver(work.shard, pipeline, hashes, work.vectors) as saver:
+    # Entered with the device, and left after it.
+    saver = CheckpointSaver(work.shard, pipeline, hashes, work.vectors)
 
-        def on_batch(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
-            chunk_rows = work.missing[rows]
-            work.vectors[chunk_rows] = encoded
-            on_tokens(work.shard, int(lengths[chunk_rows].sum()))
-            if save:
-                saver.add(chunk_rows)
+    def on_batch(rows: NDArray[np.int64], encoded: NDArray[np.float32]) -> None:
+        chunk_rows = work.missing[rows]
+        work.vectors[chunk_rows] = encoded
+        on_tokens(work.shard, int(lengths[chunk_rows].sum()))
+        if save:
+            saver.add(chunk_rows)
 
-        with device as encoder:
-            started = time.perf_counter()
-            _prove_dimension(pipeline, encoder)
-            _prove_token_ids(some, pipeline, encoder)
-            with watched(encoder.device) as use:
-                budget = pipeline.batch_budget(encoder)
-                work.stats = encode_batches(encoder, tokens, budget, on_batch)
-            pipeline.remember_budget(encoder, work.stats)
-            work.provenance = {"device": encoder.device, "precision": encoder.precision}
-            work.device_numbers = {"device_seconds": time.perf_counter() - started, **use.numbers()}
+    with ExitStack() as saving, device as encoder:
+        saving.enter_context(saver)
+        started = time.perf_counter()
+        _prove_dimension(pipeline, encoder)
+        _prove_token_ids(some, pipeline, encoder)
+        with watched(encoder.device) as use:
+            budget = pipeline.batch_budget(encoder)
+            work.stats = encode_batches(encoder, tokens, budget, on_batch)
+        pipeline.remember_budget(encoder, work.stats)
+        work.provenance = {"device": encoder.device, "precision": encoder.precision}
+        work.device_numbers = {"device_seconds": time.perf_counter() - started, **use.numbers()}
 
 
 def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
@@ -136,7 +138,7 @@ def publish_vectors(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool
     written = tables.embeddings.publish(
         work.shard, rows, work.standing, rewrite=force, fence=pipeline.fence(work.shard)
     )
-    if not written:
+    if not written and rows.height:
         log.warning("another run embedded %s at the same time; its vectors stand", work.shard)
     tables.checkpoints.clear(CheckpointKey(work.shard, pipeline.fingerprint))
     give_back_freed_memory()

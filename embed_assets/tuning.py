@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from embed_assets.embedding.autotune import LEAST_BATCHES, Tuning, tune
+from embed_assets.embedding.autotune import Tuning, tune
 from embed_assets.embedding.device_answers import (
     TOKEN_BUDGETS,
     DeviceAnswers,
@@ -17,6 +17,7 @@ from embed_assets.opened_pipeline import OpenedPipeline
 # More chunks than this tell no more about how long a corpus's texts are.
 _SAMPLED_CHUNKS = 20_000
 _SAMPLED_SHARDS = 20
+_LEAST_CHUNKS = 50
 
 
 def tune_pipeline(pipeline: OpenedPipeline, seconds: float) -> Tuning:
@@ -24,13 +25,7 @@ def tune_pipeline(pipeline: OpenedPipeline, seconds: float) -> Tuning:
 
     Raises InputError where the corpus has too few chunks to tell budgets apart.
     """
-    encoder, tokens = pipeline.encoder(), _sample(pipeline)
-    n_tokens, needed = int(tokens.lengths.sum()), LEAST_BATCHES * encoder.max_tokens_per_batch
-    if n_tokens < needed:
-        raise InputError(
-            f"{pipeline.tables.chunks.uri} has {n_tokens:,} tokens, too few to tell which batches "
-            f"are fastest on {encoder.device}: {needed:,} are needed; nothing was kept"
-        )
+    tokens, encoder = _sample(pipeline), pipeline.encoder()
     tuning = tune(encoder, tokens, seconds)
     DeviceAnswers(TOKEN_BUDGETS).put(
         answer_key(encoder, pipeline.model), tuning.best.max_tokens_per_batch
@@ -40,11 +35,19 @@ def tune_pipeline(pipeline: OpenedPipeline, seconds: float) -> Tuning:
 
 def _sample(pipeline: OpenedPipeline) -> TokenRows:
     chunks = pipeline.tables.chunks
-    shards = sorted(chunks.states())
+    states = chunks.states()
+    shards = sorted(states)
     if not shards:
         raise InputError(
             f"{chunks.uri} has no chunks yet, and tuning is done with the corpus's own; "
             f"materialise {pipeline.settings.name}/chunks, or embed-assets run, first"
+        )
+    n_chunks = sum(state.n_rows for state in states.values())
+    if n_chunks < _LEAST_CHUNKS:
+        raise InputError(
+            f"{chunks.uri} has {n_chunks} chunks, too few to stand for the texts to come: "
+            f"{_LEAST_CHUNKS} are needed, because every pipeline with this model will go by what "
+            "is found; nothing was measured"
         )
     some = shards[:: max(1, len(shards) // _SAMPLED_SHARDS)][:_SAMPLED_SHARDS]
     rows = pl.concat([chunks.read(shard, ["token_ids"]) for shard in some])

@@ -395,12 +395,14 @@ def test_tune_says_what_to_do_first_then_keeps_what_it_found(
     assert "no chunks yet" in result.stderr
     assert invoke("run", *flags).exit_code == 0
 
-    result = invoke("tune", *flags, "--max-tokens-per-batch", 4096)
+    result = invoke("tune", *flags)
     assert result.exit_code == 1
-    assert "too few to tell which batches are fastest on cpu: 12,288 are" in result.stderr
+    assert "has 36 chunks, too few to stand for the texts to come: 50 are" in result.stderr
     assert not (tmp_path / "cache" / "token_budgets.json").exists()
 
-    result = invoke("tune", *flags, "--seconds", "0.2", "--max-tokens-per-batch", 256)
+    write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 200 for c in "abcd"})
+    assert invoke("run", *flags).exit_code == 0
+    result = invoke("tune", *flags, "--seconds", "0.2")
     assert result.exit_code == 0, result.output
     kept = json.loads((tmp_path / "cache" / "token_budgets.json").read_text())
     (budget,) = kept.values()

@@ -3,15 +3,15 @@
 import errno
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-import numpy as np
 import pytest
 
-from embed_assets import frames
+from embed_assets import shard_claims
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.pipeline import chunk_shard, ingest_shard
@@ -97,50 +97,57 @@ def test_waiting_ends_when_nobody_wants_the_shard_any_more(settings: PipelineSet
 
 def claim_and_die(settings: PipelineSettings) -> None:
     claims(settings).take(SHARD, Event())
-    os._exit(1)
+    os._exit(7)
 
 
 def test_a_killed_runs_shard_is_free_at_once(settings: PipelineSettings) -> None:
     process = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(settings,))
     process.start()
     process.join(120)
-    assert process.exitcode == 1
+    assert process.exitcode == 7
     claims(settings, lambda shard: pytest.fail("waited for a dead run")).take(SHARD, Event())
 
 
-class Polls(Event):
-    """Nobody gives up before the third look. Between two looks more time passes than is waited."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__()
-        self.n = 0
-        monkeypatch.setattr("embed_assets.shard_claims.time.monotonic", lambda: self.n * 10_000.0)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.n += 1
-        return self.n == 3
+def the_file(settings: PipelineSettings) -> Path:
+    (file,) = (Path(settings.tables_root) / CLAIMS_FOLDER).iterdir()
+    return file
 
 
 def test_a_run_that_was_paused_keeps_nobody_waiting(
-    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+    settings: PipelineSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with claims(settings).held(SHARD, Event()):
-        polls = Polls(monkeypatch)
-        claims(settings).take(SHARD, polls)
-    assert polls.n == 1
+        os.utime(the_file(settings), (0, 0))
+        claims(settings).take(SHARD, Event())
+    assert f"another run has {SHARD} and stands still" in caplog.text
 
 
-def test_a_run_that_saves_checkpoints_is_waited_for(
+def test_a_run_that_goes_on_shows_it(
     settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = opened(settings)
-    vectors = np.ones((1, pipeline.dimension), dtype=np.float32)
-    hashes = pipeline.tables.chunks.read(SHARD)["text_hash"].head(1)
-    pipeline.tables.checkpoints.add(
-        frames.checkpoint_frame(SHARD, pipeline.fingerprint, hashes, vectors)
-    )
-    with claims(settings).held(SHARD, Event()), pytest.raises(GivenUp):
-        claims(settings).take(SHARD, Polls(monkeypatch))
+    monkeypatch.setattr(shard_claims, "_PULSE_SECONDS", 0.01)
+    with claims(settings) as holder:
+        holder.take(SHARD, Event())
+        file = the_file(settings)
+        os.utime(file, (0, 0))
+        deadline = time.monotonic() + 60
+        while file.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert not file.exists()
+
+
+def test_a_claim_that_cannot_be_removed_harms_no_run(
+    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with claims(settings).held(SHARD, Event()):
+        pass
+    with claims(settings, lambda shard: pytest.fail("waited")).held(SHARD, Event()):
+        pass
 
 
 def test_a_run_with_other_settings_is_not_waited_for(settings: PipelineSettings) -> None:

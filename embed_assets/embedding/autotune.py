@@ -21,8 +21,8 @@ _SAFE_MEMORY = 0.85
 # Trials that the time is divided by: eight doublings, two rounds each, and the finer ones.
 _EXPECTED_TRIALS = 20
 _ROUNDS = 2
-#: A budget shows its speed only over some batches of its size.
-LEAST_BATCHES = 3
+# A budget shows its speed only over some batches of its size.
+_LEAST_BATCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def tune(encoder: Encoder, tokens: TokenRows, seconds: float) -> Tuning:
         found[budget] = max(found.get(budget, trial), trial, key=lambda t: t.tokens_per_second)
         return True
 
-    for budget in _doubling(int(tokens.lengths.max()), n_tokens // LEAST_BATCHES):
+    for budget in _doubling(int(tokens.lengths.max()), n_tokens // _LEAST_BATCHES):
         if not attempt(budget) or _is_past_peak(found) or time.perf_counter() > deadline:
             break
     if not found:
@@ -105,7 +105,7 @@ def tune(encoder: Encoder, tokens: TokenRows, seconds: float) -> Tuning:
         )
     fastest = max(found.values(), key=lambda t: t.tokens_per_second).max_tokens_per_batch
     for budget in (round(fastest / 2**0.5), round(fastest * 2**0.5)):
-        if int(tokens.lengths.max()) <= budget <= n_tokens // LEAST_BATCHES:
+        if int(tokens.lengths.max()) <= budget <= n_tokens // _LEAST_BATCHES:
             attempt(budget)
     for budget in sorted(found) * (_ROUNDS - 1):
         if time.perf_counter() > deadline:

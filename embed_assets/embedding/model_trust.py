@@ -49,6 +49,8 @@ _COUNT = re.compile(r"(layers?|labels|experts)$")
 _MOST_COUNTED = 10_000
 # The largest of real models, Gemma's tokenizer.json, is 33 MB.
 _MOST_BYTES = 512 << 20
+# A thousand tensors take 100 kB, and reading a header takes some ten times its size.
+_MOST_HEADER_BYTES = 16 << 20
 _READ_WHOLE = (".json", ".txt", ".model", ".jinja", ".md")
 # Where sentence_bert_config.json says how to load transformer and tokenizer. Other arguments name
 # files, switch safetensors off or load kernels from the hub, which are code.
@@ -152,6 +154,13 @@ def _refuse_damaged_weights(file: Path) -> None:
     """Reads the header alone, and whether all is there that it speaks of."""
     from safetensors import SafetensorError, safe_open
 
+    with file.open("rb") as weights:
+        n_header = int.from_bytes(weights.read(8), "little")
+    if n_header > _MOST_HEADER_BYTES:
+        raise InputError(
+            f"{file} could not be loaded: it says that its header has {n_header:,} bytes; it is "
+            "damaged or no safetensors file"
+        )
     try:
         with safe_open(file, framework="np"):
             pass

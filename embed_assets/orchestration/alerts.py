@@ -89,8 +89,11 @@ def _imported(place: str) -> OnFailure:
     module, _, name = place.partition(":")
     try:
         hook = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"setting 'on_failure' is {place!r}: {error}") from error
+    # An import runs the module, which can raise anything.
+    except Exception as error:
+        raise SettingsError(
+            f"setting 'on_failure' is {place!r}: {type(error).__name__}: {error}"
+        ) from error
     if not callable(hook):
         raise SettingsError(f"setting 'on_failure' is {place!r}: that is not a function")
     return cast(OnFailure, hook)

@@ -54,12 +54,12 @@ def run_pipeline(
     declared pipeline reads are brought up to date first; its vectors are left as they are.
     """
     quiet_libraries()
+    pipeline = OpenedPipeline(settings, started_at=started_at)
+    pipeline.check_device()
     try:
         unread = _refresh_documents(settings, started_at) if settings.documents_of else {}
     except KeyboardInterrupt:
         return _INTERRUPTED
-    pipeline = OpenedPipeline(settings, started_at=started_at)
-    pipeline.check_device()
     pipeline.check_fits()
     plan = pipeline.plan()
     pipeline.claim()

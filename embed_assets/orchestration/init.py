@@ -37,10 +37,9 @@ def init_pipeline(name: str, values: Mapping[str, object]) -> None:
             "what is it to embed? give --corpus FOLDER, or --documents-of PIPELINE for a second "
             "model over the documents of a pipeline that is there"
         )
-    # First, for it makes the project's modules importable, in which a hook may be.
-    others = [Declared(each, f"defs/{each.name}") for each in declared_pipelines().values()]
     made = new_pipeline(project.defs_folder / name, values, project.root)
     file = made.folder / "defs.yaml"
+    others = [Declared(each, f"defs/{each.name}") for each in declared_pipelines().values()]
     side_by_side([*others, Declared(made.settings, str(file))])
     made.folder.mkdir(parents=True, exist_ok=True)
     # Exclusively: whoever was quicker keeps what is there.

@@ -64,6 +64,12 @@ def new_pipeline(folder: Path, values: Mapping[str, object], project_root: Path)
 
 def _check_loads(settings: PipelineSettings) -> None:
     """Raise SettingsError for a cron line or a hook that would keep the project from loading."""
+    # Here: the project loads the component, which can be scaffolded by this module.
+    from embed_assets.orchestration.project import current_project, make_importable
+
+    project = current_project()
+    if project is not None:
+        make_importable(project)
     if settings.documents_of is not None and settings.documents_tables is None:
         # Its place is looked up among the declared pipelines, later; any will do here.
         settings = settings.model_copy(update={"documents_tables": settings.tables_root})

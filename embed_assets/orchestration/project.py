@@ -94,10 +94,14 @@ def declared_pipelines() -> dict[str, PipelineSettings]:
 
 
 def _tree_of(project: Project) -> dg.ComponentTree:
-    # As `dg` does: a project need not be installed to be loaded.
+    make_importable(project)
+    return dg.ComponentTree.for_project(project.root)
+
+
+def make_importable(project: Project) -> None:
+    """Let the modules of a project be imported, as `dg` does: it need not be installed."""
     if str(project.source) not in sys.path:
         sys.path.insert(0, str(project.source))
-    return dg.ComponentTree.for_project(project.root)
 
 
 def open_instance() -> dg.DagsterInstance:
@@ -160,7 +164,9 @@ def _innermost(error: BaseException) -> str:
 def _wrong_attribute(item: ErrorDetails) -> str:
     """Where it is, "attributes.overlap at FILE:LINE" as Dagster notes it, and what is wrong."""
     where = ".".join(map(str, item["loc"])).strip("`")
-    if item["type"] == "extra_forbidden":
-        key = where.partition(" at ")[0].rpartition(".")[2]
-        return f"{where}: {unknown_setting(key)}"
-    return f"{where}: {item['msg'].removeprefix('Value error, ')}, not {item['input']!r}"
+    key = where.partition(" at ")[0]
+    if item["type"] != "extra_forbidden":
+        return f"{where}: {item['msg'].removeprefix('Value error, ')}, not {item['input']!r:.80}"
+    if not key.startswith("attributes."):
+        return f"{where}: unknown key; the settings of a pipeline stand below attributes:"
+    return f"{where}: {unknown_setting(key.rpartition('.')[2])}"

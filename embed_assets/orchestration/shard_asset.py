@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from functools import wraps
 
 import dagster as dg
 
@@ -28,7 +29,8 @@ _STAGE_SETTINGS = {
     "quality_metrics": (),
 }
 
-Decorator = Callable[[Callable[..., Iterator[dg.MaterializeResult]]], dg.AssetsDefinition]
+Body = Callable[[dg.AssetExecutionContext, "StageConfig"], Iterator[dg.MaterializeResult]]
+Decorator = Callable[[Body], dg.AssetsDefinition]
 
 
 class StageConfig(dg.Config):
@@ -56,7 +58,7 @@ def shard_asset(
     """
     uri = OpenedPipeline(settings).tables.by_shard[stage].uri
     values = settings.model_dump(include=set(_STAGE_SETTINGS[stage]), mode="json")
-    decorator: Decorator = dg.asset(
+    decorator = dg.asset(
         key=dg.AssetKey([settings.name, stage]),
         deps=[upstream],
         group_name=settings.name,
@@ -65,12 +67,41 @@ def shard_asset(
         partitions_def=partitions_definition(settings.shards_owner),
         automation_condition=when_stale(settings),
         backfill_policy=dg.BackfillPolicy.multi_run(settings.shards_per_run),
-        # Where somebody watches, Dagster would answer Ctrl-C by trying again.
-        retry_policy=_RETRIES if isinstance(observer, Silent) else None,
         metadata=table_metadata(settings.name, stage, uri) | code_metadata(code),
         code_version=digest(stage, *(f"{k}={v}" for k, v in sorted(values.items())))[:12],
         check_specs=check_specs,
         required_resource_keys=set(required_resource_keys),
         pool=pool,
     )
-    return decorator
+
+    def decorated(body: Body) -> dg.AssetsDefinition:
+        # Where somebody watches, they decide.
+        made: dg.AssetsDefinition = decorator(
+            _retrying(body) if isinstance(observer, Silent) else body
+        )
+        return made
+
+    return decorated
+
+
+def _retrying(body: Body) -> Body:
+    """A body that Dagster tries again after an error that may pass.
+
+    The same by a retry policy would answer a signal, too: the step would begin anew in a process
+    that is being stopped, and the run would be cancelled or run again only after that.
+    """
+
+    @wraps(body)
+    def attempt(
+        context: dg.AssetExecutionContext, config: StageConfig
+    ) -> Iterator[dg.MaterializeResult]:
+        try:
+            yield from body(context, config)
+        except Exception as error:
+            if isinstance(error, dg.Failure) and not error.allow_retries:
+                raise
+            raise dg.RetryRequested(
+                _RETRIES.max_retries, _RETRIES.calculate_delay(context.retry_number + 1)
+            ) from error
+
+    return attempt

@@ -4,11 +4,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
 from embed_assets.errors import InputError
-from embed_assets.orchestration.observer import Observer, Silent
+from embed_assets.orchestration.observer import Observer
 from embed_assets.orchestration.shard_events import ShardEvents
 from embed_assets.outcome import Outcome
 from embed_assets.shard_stream import Result
@@ -26,47 +24,26 @@ def run_shards(
     """Run a stage for every shard of the run; `run` gives each with what became of it.
 
     Raises dagster.Failure at the end if any shard failed, naming each with its reason. It is
-    retried only if a reason was not the input's fault. A run that is stopped, but by no person, is
-    marked to be run again.
+    retried only if a reason was not the input's fault.
     """
     outcomes: list[Outcome] = []
     failures: dict[str, Exception] = {}
     # Always partition_keys: a run over a range of one key has no partition_key.
     shards: Sequence[str] = context.partition_keys
     observer.stage_started(stage, shards)
-    try:
-        with closing(run(shards)) as results:
-            for shard, result in results:
-                if isinstance(result, Outcome):
-                    outcomes.append(result)
-                    events.published(result)
-                    observer.shard_done(result)
-                else:
-                    failures[shard] = result
-                    _log_failure(context, shard, result)
-                    observer.shard_failed(stage, shard, _reason(result))
-    except DagsterExecutionInterruptedError as stop:
-        if not isinstance(observer, Silent):
-            raise
-        if not _is_terminated(context):
-            # A node is drained, a service stopped: the next run goes on, wherever that is.
-            context.instance.add_run_tags(
-                context.run_id, {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true"}
-            )
-        # Dagster would try the step again at once, in this process.
-        raise dg.Failure(
-            f"{stage} was stopped; {len(outcomes)} of {counted(len(shards), 'shard')} done",
-            allow_retries=False,
-        ) from stop
+    with closing(run(shards)) as results:
+        for shard, result in results:
+            if isinstance(result, Outcome):
+                outcomes.append(result)
+                events.published(result)
+                observer.shard_done(result)
+            else:
+                failures[shard] = result
+                _log_failure(context, shard, result)
+                observer.shard_failed(stage, shard, _reason(result))
     if failures:
         raise _failure(stage, failures)
     return outcomes
-
-
-def _is_terminated(context: dg.AssetExecutionContext) -> bool:
-    """Whether a person stopped the run, which Dagster notes before it sends the signal."""
-    run = context.instance.get_run_by_id(context.run_id)
-    return run is None or run.status is not dg.DagsterRunStatus.STARTED
 
 
 def _log_failure(context: dg.AssetExecutionContext, shard: str, error: Exception) -> None:

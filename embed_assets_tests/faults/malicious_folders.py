@@ -160,15 +160,15 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a pickle called safetensors": (
         lambda f: pickled(f, "model.safetensors"),
-        "model.safetensors could not be loaded: Error while deserializing header",
+        "model.safetensors could not be loaded: it says that its header has",
     ),
     "a header of 4 exabytes": (
         lambda f: header(f, 2**62),
-        "model.safetensors could not be loaded: Error while deserializing header",
+        "model.safetensors could not be loaded: it says that its header has",
     ),
     "a header of 99 MB": (
         lambda f: header(f, 99_000_000),
-        "model.safetensors could not be loaded: Error while deserializing header",
+        "model.safetensors could not be loaded: it says that its header has",
     ),
     "weights cut short": (
         lambda f: os.truncate(f / "model.safetensors", 10_000),

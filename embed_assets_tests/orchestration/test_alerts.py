@@ -1,6 +1,7 @@
 """Failed runs reach the log and the user's own hook, with reasons and without corpus text."""
 
 import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -19,7 +20,7 @@ HEARD: list[RunFailure] = []
 @pytest.fixture(autouse=True)
 def _nothing_heard_and_nothing_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     HEARD.clear()
-    monkeypatch.setattr(shard_asset, "_RETRIES", None)
+    monkeypatch.setattr(shard_asset, "_RETRIES", dg.RetryPolicy(max_retries=0))
 
 
 def hook(failure: RunFailure) -> None:
@@ -130,6 +131,15 @@ def test_a_hook_that_is_not_there_is_an_error_on_load(
 ) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"'on_failure' is {place!r}")):
         build_pipeline(load_settings({"on_failure": place}, base=settings))
+
+
+def test_a_hook_whose_module_raises_is_an_error_on_load(
+    settings: PipelineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_alerts.py").write_text('import os\nTOKEN = os.environ["NO_SUCH_TOKEN"]\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SettingsError, match="'my_alerts:told': KeyError: 'NO_SUCH_TOKEN'"):
+        build_pipeline(load_settings({"on_failure": "my_alerts:told"}, base=settings))
 
 
 def test_a_long_list_is_cut() -> None:

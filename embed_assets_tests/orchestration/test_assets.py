@@ -1,12 +1,16 @@
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG
 
-from embed_assets import shard_stream
+from embed_assets import pipeline, shard_stream
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.orchestration import shard_asset
 from embed_assets.orchestration.build import build_pipeline
 from embed_assets.outcome import Outcome
 from embed_assets.settings import PipelineSettings
@@ -82,6 +86,51 @@ def test_one_bad_shard_fails_with_its_reason_and_stops_no_other(
     assert reasons[bad].value == "these vectors are no good"
     # The input's fault: no retry would help.
     assert not any(e.event_type_value == "STEP_UP_FOR_RETRY" for e in result.all_events)
+
+
+def event_types(result: dg.ExecuteInProcessResult) -> list[str]:
+    return [event.event_type_value for event in result.all_events]
+
+
+def test_an_error_that_may_pass_is_tried_again_in_the_same_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_tried, chunk = 0, pipeline.chunk_shard
+
+    def once_broken(shard: str, **arguments: Any) -> Outcome:  # noqa: ANN401
+        nonlocal n_tried
+        n_tried += 1
+        if n_tried == 1:
+            raise ConnectionError("the store did not answer")
+        return chunk(shard, **arguments)
+
+    monkeypatch.setattr(shard_asset, "_RETRIES", dg.RetryPolicy(max_retries=1))
+    monkeypatch.setattr(pipeline, "chunk_shard", once_broken)
+    project.definitions = build_pipeline(project.settings)
+    result = project.run("embed", project.shards[0])
+    assert result.success
+    assert "STEP_RESTARTED" in event_types(result)
+    assert project.materialized("chunks") == {project.shards[0]}
+
+
+@pytest.mark.parametrize("place", ["chunk_shard", "prepare"])
+def test_a_run_that_is_stopped_is_left_to_the_daemon(
+    project: Project, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Tried again in this process it would begin anew where everything is being shut down."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise DagsterExecutionInterruptedError
+
+    monkeypatch.setattr(pipeline if place == "chunk_shard" else OpenedPipeline, place, stopped)
+    project.definitions = build_pipeline(project.settings)
+    result = project.run("embed", project.shards[0])
+    assert "STEP_UP_FOR_RETRY" not in event_types(result)
+    run = project.instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    # What the daemon runs again, unlike a step that failed.
+    assert run.tags[RUN_FAILURE_REASON_TAG] == "UNEXPECTED_TERMINATION"
 
 
 def test_checks_are_reported_for_a_range(project: Project) -> None:

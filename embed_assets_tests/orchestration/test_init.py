@@ -198,6 +198,34 @@ def test_a_wrong_value_is_told_with_key_file_and_line_on_load(elsewhere: Path) -
     assert "valid integer" in result.output
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("  overlpa: 3", "attributes.overlpa at {file}:4: unknown setting 'overlpa'; did you mean"),
+        ("overlap: 3", "overlap at {file}:4: unknown key; the settings of a pipeline stand below"),
+    ],
+)
+def test_a_wrong_key_is_told_in_one_line(elsewhere: Path, line: str, said: str) -> None:
+    assert invoke("init", "notes", "--corpus", "texts").exit_code == 0
+    file = defs_of(elsewhere) / "notes" / "defs.yaml"
+    file.write_text(f"type: {TYPE}\nattributes:\n  corpus: texts\n{line}\n")
+    result = invoke("run", "--pipeline", "notes")
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: {said.format(file=file)}")
+    assert result.output.count("\n") == 1
+
+
+def test_a_hook_of_the_project_is_found_by_both_ways_to_declare(elsewhere: Path) -> None:
+    package = defs_of(elsewhere).parent
+    (package / "alerts.py").write_text("def told(failure):\n    print(failure.text())\n")
+    hook = f"{package.name}.alerts:told"
+    given = {"corpus": "texts", "on_failure": hook}
+    sys.path[:] = [path for path in sys.path if path != str(elsewhere / "src")]
+    scaffold_object(defs_of(elsewhere) / "one", TYPE, json.dumps(given), "yaml", elsewhere)
+    result = invoke("init", "two", "--corpus", "texts", "--on-failure", hook)
+    assert result.exit_code == 0, result.output
+
+
 def test_templates_are_filled_in(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERLAP", "5")
     corpus = "{{ context.project_root }}/texts"
