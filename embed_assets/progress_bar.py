@@ -31,6 +31,7 @@ class ProgressBar:
         self._since: float | None = None
         self._stage = "starting"
         self._awaited: set[str] = set()
+        self._has_said = False
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -61,7 +62,19 @@ class ProgressBar:
     def shard_waits(self, shard: str) -> None:
         """Say so: the bar would seem to hang."""
         self._awaited.add(shard)
+        self._say_once(f"another run is working on {shard}; waiting for what it makes")
         self._show()
+
+    def device_awaited(self) -> None:
+        """Another run has the device, which is a pool of Dagster's."""
+        self._say_once("another run has the device; waiting until it lets go of it")
+        self._progress.update(self._task, description="waiting for the device")
+
+    def _say_once(self, line: str) -> None:
+        """Where the bar does not show, as in a file, its words do not either."""
+        if not self._progress.console.is_terminal and not self._has_said:
+            self._has_said = True
+            self._progress.console.print(line)
 
     def tokens_embedded(self, shard: str, n_tokens: int) -> None:
         """Move within the shard."""
@@ -71,6 +84,11 @@ class ProgressBar:
         self._awaited.discard(shard)
         self._shard_tokens[shard] += n_tokens
         self._show()
+
+    @property
+    def embedded(self) -> set[str]:
+        """The shards whose vectors stand now, for all that this run knows."""
+        return {shard for stage, shard in self.outcomes if stage == "embeddings"}
 
     def shard_done(self, outcome: Outcome) -> None:
         """Count it; a shard is done on the bar when its vectors stand."""

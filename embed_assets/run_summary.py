@@ -84,12 +84,12 @@ def print_unread(settings: PipelineSettings, unread: Mapping[str, str]) -> None:
         console().print(f"failed: {shard} in {settings.documents_of}/raw_corpus: {plain(reason)}")
 
 
-def print_interrupted(work: Collection[str], left: Set[str]) -> None:
+def print_interrupted(work: Collection[str], left: Set[str], *, force: bool) -> None:
     """What an interrupted run has done, and how to go on."""
+    then = "begins anew with --force" if force else "goes on from there"
     n_done = len(set(work) - left)
     console().print(
-        f"interrupted: {n_done} of {counted(len(work), 'shard')} done; the same command goes on "
-        "from there"
+        f"interrupted: {n_done} of {counted(len(work), 'shard')} done; the same command {then}"
     )
 
 

@@ -28,10 +28,14 @@ def when_stale(settings: PipelineSettings) -> dg.AutomationCondition | None:
     changed: dg.AutomationCondition = (
         _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested())
         | _AC.code_version_changed()
-        | _AC.missing().newly_true()
     )
+    # Also what was missing when somebody switched it on.
+    new = _AC.missing().newly_true() | (_AC.initial_evaluation() & _AC.missing())
     return (
-        changed.since_last_handled() & ~is_unmade & ~_AC.any_deps_in_progress() & ~_AC.in_progress()
+        (changed.since_last_handled() | new.since(_AC.newly_requested() | _AC.newly_updated()))
+        & ~is_unmade
+        & ~_AC.any_deps_in_progress()
+        & ~_AC.in_progress()
     ).with_label("the shard is outdated")
 
 

@@ -17,6 +17,7 @@ from embed_assets.orchestration.automation import (
 from embed_assets.orchestration.corpus_assets import files_spec
 from embed_assets.orchestration.maintenance import maintenance_job
 from embed_assets.orchestration.observer import Observer, Silent
+from embed_assets.orchestration.pool_waiting import mend_pool_waiting
 from embed_assets.orchestration.resources import GpuResource, gpu_key
 from embed_assets.settings import PipelineSettings
 from embed_assets.siblings import Declared, side_by_side
@@ -34,6 +35,7 @@ def build_pipeline(
     with `Definitions.merge`: nothing is shared but the pool named "gpu". Better is
     `build_pipelines`, which sees when they would be in each other's way.
     """
+    mend_pool_waiting()
     jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
         embed_job(settings),
         *([shards_job(settings)] if settings.documents_of is None else []),

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import RunFailureReason
+from dagster._core.utils import make_new_run_id
 
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.opened_pipeline import OpenedPipeline
@@ -19,6 +20,7 @@ from embed_assets.orchestration.partitions import (
     range_tags,
     register_shards,
 )
+from embed_assets.orchestration.pool_waiting import is_blocked_by_pool
 from embed_assets.orchestration.project import (
     current_project,
     declared_pipelines,
@@ -84,8 +86,8 @@ def run_pipeline(
                 ):
                     runner.run_stages(shards, own_stages(settings), bar)
         except KeyboardInterrupt:
-            left = {s for s, why in pipeline.stale_shards().items() if why.stage != STAGES[-1]}
-            print_interrupted(work, left)
+            left = set(work) - bar.embedded if force else _without_vectors(pipeline)
+            print_interrupted(work, left, force=force)
             return _INTERRUPTED
         report_error = runner.refresh_report() if pipeline.tables.embeddings.states() else None
     print_unread(settings, unread)
@@ -119,6 +121,11 @@ def _refresh_documents(settings: PipelineSettings, started_at: datetime) -> dict
             for shards in contiguous_runs(work, sorted(pipeline.pieces), first.shards_per_run):
                 runner.run_stages(shards, STAGES[:1], bar)
     return {shard: reason for shard, (_, reason) in bar.failures.items()}
+
+
+def _without_vectors(pipeline: OpenedPipeline) -> set[str]:
+    """The shards that are to be embedded yet."""
+    return {s for s, why in pipeline.stale_shards().items() if why.stage != STAGES[-1]}
 
 
 class _Runner:
@@ -163,8 +170,16 @@ class _Runner:
     def _run(self, shards: Sequence[str], stages: Sequence[str], bar: ProgressBar) -> str | None:
         """Run some stages over a range. Returns the stage in which shards failed, if any."""
         ops = {f"{self._name}__{stage}": {"config": {"force": self._force}} for stage in stages}
+        run_id = make_new_run_id()
+
+        def hear(event: dg.EventLogEntry) -> None:
+            if event.dagster_event is not None and is_blocked_by_pool(event.dagster_event):
+                bar.device_awaited()
+
+        self._instance.add_event_listener(run_id, hear)
         result = self._definitions.resolve_job_def(f"{self._name}_embed").execute_in_process(
             instance=self._instance,
+            run_id=run_id,
             tags={**range_tags(shards), **this_process()},
             asset_selection=[dg.AssetKey([self._name, stage]) for stage in stages],
             run_config={**_QUIET, "ops": ops},
@@ -202,10 +217,10 @@ class _Runner:
 
 
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether Ctrl-C ended the run: Dagster turns it into a failure of the step."""
-    names = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
-    errors = [e.step_failure_data.error for e in result.all_events if e.is_step_failure]
-    return any(error is not None and error.cls_name in names for error in errors)
+    """Whether Ctrl-C ended the run: Dagster turns it into a failure."""
+    failures = [e.job_failure_data for e in result.all_events if e.is_job_failure]
+    stopped = RunFailureReason.UNEXPECTED_TERMINATION
+    return any(failure.failure_reason is stopped for failure in failures)
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:

@@ -104,7 +104,7 @@ def news_only(shards: Shards) -> DueRuns:
     asked = still_asked(shards)
     changed = [s for s, why in shards.stale.items() if why.has_other_files and s not in asked]
     new = _as_asked_for_now(changed[:_MOST_FAILED], shards)
-    words = _in_words(shards, frozenset(), frozenset())
+    words = _in_words(shards, frozenset(), frozenset(), shards.stale.keys() - shards.busy)
     return DueRuns([], asked | new, is_quiet=not new and not shards.n_moving_files, why=words)
 
 
@@ -124,11 +124,16 @@ def _as_asked_for_now(which: Iterable[str], shards: Shards) -> dict[str, Asked]:
 
 def reasons(shards: Sequence[str], stale: Mapping[str, Stale]) -> str:
     """Why shards are run, such as "3 new, 1 max_tokens 256 -> 128"."""
-    counted = Counter(stale[shard].reason for shard in shards if shard in stale)
-    return ", ".join(f"{n} {reason}" for reason, n in counted.most_common())
+    counts = Counter(stale[shard].reason for shard in shards if shard in stale)
+    return ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
 
 
-def _in_words(shards: Shards, failed: AbstractSet[str], by_settings: AbstractSet[str]) -> str:
+def _in_words(
+    shards: Shards,
+    failed: AbstractSet[str],
+    by_settings: AbstractSet[str],
+    outdated: AbstractSet[str] = frozenset(),
+) -> str:
     busy = shards.stale.keys() & shards.busy
     failed_in = [
         f"{len(some)} failed or were cancelled in {stage} ({_some(some)})"
@@ -136,7 +141,10 @@ def _in_words(shards: Shards, failed: AbstractSet[str], by_settings: AbstractSet
     ]
     told = [
         f"{len(busy)} in progress" if busy else "",
-        f"{shards.n_moving_files} files are still being written" if shards.n_moving_files else "",
+        f"{counted(shards.n_moving_files, 'file')} still being written"
+        if shards.n_moving_files
+        else "",
+        f"{len(outdated)} outdated ({reasons(sorted(outdated), shards.stale)})" if outdated else "",
         f"{', '.join(failed_in)}; they run again when they change, or by hand" if failed else "",
         f"{len(by_settings)} are outdated by settings; run them by hand, or set automation: stale "
         f"({reasons(sorted(by_settings), shards.stale)})"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 from dagster._core.events import DagsterEventType
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
 
 #: Says which process runs a job of `embed-assets run`, whose runs no code server knows.
 PROCESS_TAG = "embed_assets/process"
@@ -39,9 +39,9 @@ class RunProcess:
 
 
 def this_process() -> dict[str, str]:
-    """Tags for a run that this process executes itself."""
+    """Tags for a run that this process executes itself, and that nobody can start again."""
     told = {"host": socket.gethostname(), "pid": os.getpid(), "alive_at": time.time()}
-    return {PROCESS_TAG: json.dumps(told)}
+    return {PROCESS_TAG: json.dumps(told), MAX_RETRIES_TAG: "0"}
 
 
 def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunProcess | None:

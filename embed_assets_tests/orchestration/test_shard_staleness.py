@@ -178,13 +178,24 @@ def test_the_condition_runs_what_a_setting_made_outdated(automated: Automated) -
     assert automated.tick() == {}
 
 
+def test_what_is_missing_when_the_condition_is_switched_on_is_run_once(project: Project) -> None:
+    first, *others = project.shards
+    assert project.run("embed", first).success
+    automated = Automated(with_settings(project, automation="stale"))
+    assert automated.tick() == dict.fromkeys(STAGES, others)
+    # Not again, however it went.
+    assert automated.tick() == {}
+
+
 def test_with_conditions_the_file_sensor_looks_and_tells_but_starts_nothing(
     done: Project, corpus: Path
 ) -> None:
     sensor = Sensor(with_settings(done, automation="stale"))
+    assert "4 shards: all up to date" in sensor.tick().why
     change_b(corpus)
     add_e(corpus)
     tick = sensor.tick()
+    assert "2 outdated (" in tick.why
     assert tick.runs == []
     assert len(tick.added) == 1
     assert tick.observed == [done.shards[1]]
