@@ -9,7 +9,7 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from embed_assets.corpus_plan import CorpusPlan
-from embed_assets.errors import InputError
+from embed_assets.errors import InputError, SettingsError
 from embed_assets.manifest import CorpusLook
 from embed_assets.orchestration.corpus_assets import corpus_metadata, observed_files
 from embed_assets.orchestration.due_runs import (
@@ -86,10 +86,15 @@ def look_for_files(
 ) -> dg.SensorResult | dg.SkipReason:
     """One look at the corpus at `now`, in seconds since 1970: the partitions to add and delete,
     the runs that are due, and what to remember for the next look.
+
+    Raises SettingsError where a setting names what is not there, such as a share that is not
+    mounted: a tick that fails is red, and one that is skipped is not looked at.
     """
     try:
         pipeline = WatchedPipeline(settings)
         return _Look(pipeline, instance, asset_graph, parse_cursor(cursor), now).result()
+    except SettingsError:
+        raise
     except (InputError, Superseded) as error:
         return dg.SkipReason(str(error))
 

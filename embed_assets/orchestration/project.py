@@ -163,6 +163,8 @@ def _innermost(error: BaseException) -> str:
 
 def _wrong_attribute(item: ErrorDetails) -> str:
     """Where it is, "attributes.overlap at FILE:LINE" as Dagster notes it, and what is wrong."""
+    if not item["loc"]:
+        return item["msg"].removeprefix("Value error, ")
     where = ".".join(map(str, item["loc"])).strip("`")
     key = where.partition(" at ")[0]
     if item["type"] != "extra_forbidden":

@@ -1,6 +1,7 @@
 """Ticks of the sensor over a changing folder, with an instance that holds runs and backfills."""
 
 import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from dagster._core.remote_origin import (
 from dagster._core.test_utils import BasicLoadingContext, create_run_for_test, freeze_time
 
 from embed_assets import shard_stream
-from embed_assets.errors import InputError
+from embed_assets.errors import InputError, SettingsError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.orchestration.partitions import range_tags
 from embed_assets.outcome import Outcome
@@ -324,13 +325,16 @@ def test_the_cursor_stays_small_while_thousands_of_files_move(sensor: Sensor, co
     assert "still being written" not in sensor.tick().why
 
 
-def test_a_corpus_that_is_gone_is_a_reason_to_skip_and_not_a_crash(
+def test_a_corpus_that_is_gone_fails_the_tick_and_deletes_nothing(
     sensor: Sensor, corpus: Path
 ) -> None:
+    shards = sensor.project.shards
     for file in corpus.iterdir():
         file.unlink()
     corpus.rmdir()
-    assert str(corpus) in sensor.tick().why
+    with pytest.raises(SettingsError, match=re.escape(str(corpus))):
+        sensor.tick()
+    assert sensor.project.shards == shards
 
 
 def test_a_tick_loads_no_library_that_computes(settings: PipelineSettings, tmp_path: Path) -> None:
