@@ -265,9 +265,9 @@ def test_while_a_shard_is_written_the_next_one_is_read_and_no_third(
         yield from read_files(shard)
         reading -= 1
 
-    def publish(shard: str, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+    def publish(shard: str, *arguments: Any, **named: Any) -> bool:  # noqa: ANN401
         assert next_is_read.wait(PATIENCE)
-        write(shard, *arguments, **named)
+        return write(shard, *arguments, **named)
 
     monkeypatch.setattr(pipeline, "read_shard", read_shard)
     monkeypatch.setattr(pipeline.tables.raw_corpus, "publish", publish)
