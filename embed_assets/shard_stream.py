@@ -106,7 +106,7 @@ def embed_shards(
 
     def embedded(reading: Future[_Read]) -> _Read:
         work = reading.result()
-        if isinstance(work, ShardVectors) and len(work.missing) and not given_up.is_set():
+        if isinstance(work, ShardVectors) and len(work.missing):
             encode_missing(work, pipeline, free_device(), heard, save=not force)
         return work
 

@@ -82,6 +82,18 @@ def settings_for(tmp_path: Path, model: Path, **values: object) -> PipelineSetti
     return load_settings({**places, **how, **values})
 
 
+def chunked(tmp_path: Path, model: Path) -> OpenedPipeline:
+    """Four shards, chunked."""
+    write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abcd"})
+    pipeline = OpenedPipeline(settings_for(tmp_path, model))
+    pipeline.plan()
+    pipeline.prepare()
+    for shard in pipeline.pieces:
+        ingest_shard(shard, pipeline)
+        chunk_shard(shard, pipeline)
+    return pipeline
+
+
 def run(
     settings: PipelineSettings, *, encoder: Encoder | None = None, force: bool = False
 ) -> list[Outcome]:

@@ -14,16 +14,14 @@ import pytest
 from embed_assets import shard_claims
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
-from embed_assets.pipeline import chunk_shard, ingest_shard
 from embed_assets.settings import PipelineSettings
 from embed_assets.shard_claims import CLAIMS_FOLDER, GivenUp, ShardClaims
 from embed_assets.shard_stream import Result, embed_shards
 from embed_assets_tests.small_pipelines import (
     Vectors,
     WatchedEncoder,
+    chunked,
     read,
-    settings_for,
-    write_files,
 )
 
 SHARD = "shard-000000"
@@ -32,25 +30,13 @@ SHARD = "shard-000000"
 @pytest.fixture
 def settings(tmp_path: Path, tiny_bert: Path) -> PipelineSettings:
     """Four shards, chunked."""
-    write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abcd"})
-    made = settings_for(tmp_path, tiny_bert)
-    pipeline = opened(made)
-    pipeline.plan()
-    pipeline.prepare()
-    for shard in pipeline.pieces:
-        ingest_shard(shard, pipeline)
-        chunk_shard(shard, pipeline)
-    return made
-
-
-def opened(settings: PipelineSettings) -> OpenedPipeline:
-    return OpenedPipeline(settings)
+    return chunked(tmp_path, tiny_bert).settings
 
 
 def claims(
     settings: PipelineSettings, on_wait: Callable[[str], None] = lambda shard: None
 ) -> ShardClaims:
-    return ShardClaims(opened(settings), "embeddings", on_wait)
+    return ShardClaims(OpenedPipeline(settings), "embeddings", on_wait)
 
 
 def test_two_runs_at_once_embed_every_text_once(settings: PipelineSettings) -> None:
@@ -61,7 +47,7 @@ def test_two_runs_at_once_embed_every_text_once(settings: PipelineSettings) -> N
         return vectors
 
     def run(_: int) -> list[Result]:
-        pipeline = opened(settings)
+        pipeline = OpenedPipeline(settings)
         encoder = WatchedEncoder(pipeline.encoder(), note)
         shards = sorted(pipeline.pieces)
         return list(embed_shards(shards, pipeline, [lambda: encoder], claims(settings)))
@@ -70,7 +56,7 @@ def test_two_runs_at_once_embed_every_text_once(settings: PipelineSettings) -> N
         results = [result for results in both.map(run, range(2)) for _, result in results]
     assert all(isinstance(result, Outcome) for result in results)
     written = [r.shard for r in results if isinstance(r, Outcome) and r.written]
-    assert sorted(written) == sorted(opened(settings).pieces)
+    assert sorted(written) == sorted(OpenedPipeline(settings).pieces)
     rows = read(settings, "chunks").unique(["shard", "text_hash"])
     assert sum(n_texts) == rows.height
     assert list((Path(settings.tables_root) / CLAIMS_FOLDER).iterdir()) == []

@@ -20,7 +20,7 @@ from embed_assets.embedding.token_rows import TokenRows
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
-from embed_assets.pipeline import chunk_shard, ingest_shard
+from embed_assets.pipeline import ingest_shard
 from embed_assets.shard_claims import ShardClaims
 from embed_assets.shard_stream import embed_shards, side_by_side
 from embed_assets.shard_vectors import ShardVectors, publish_vectors, read_vectors
@@ -28,9 +28,8 @@ from embed_assets.sources.source import Document, Rejection
 from embed_assets_tests.small_pipelines import (
     Vectors,
     WatchedEncoder,
+    chunked,
     read,
-    settings_for,
-    write_files,
 )
 
 # Never waited for in full: only a pipeline that stands still reaches it.
@@ -40,14 +39,7 @@ PATIENCE = 60.0
 @pytest.fixture
 def pipeline(tmp_path: Path, tiny_bert: Path) -> OpenedPipeline:
     """Four shards, chunked."""
-    write_files(tmp_path / "corpus", {f"{c}.txt": f"Text about {c}. " * 60 for c in "abcd"})
-    opened = OpenedPipeline(settings_for(tmp_path, tiny_bert))
-    opened.plan()
-    opened.prepare()
-    for shard in opened.pieces:
-        ingest_shard(shard, opened)
-        chunk_shard(shard, opened)
-    return opened
+    return chunked(tmp_path, tiny_bert)
 
 
 @pytest.fixture

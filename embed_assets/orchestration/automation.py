@@ -29,10 +29,10 @@ def when_stale(settings: PipelineSettings) -> dg.AutomationCondition | None:
         _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested())
         | _AC.code_version_changed()
     )
-    # Also what was missing when somebody switched it on.
-    new = _AC.missing().newly_true() | (_AC.initial_evaluation() & _AC.missing())
+    # Unlike `since_last_handled` also what is missing when somebody switches it on.
+    new = _AC.missing().newly_true().since(_AC.newly_requested() | _AC.newly_updated())
     return (
-        (changed.since_last_handled() | new.since(_AC.newly_requested() | _AC.newly_updated()))
+        (changed.since_last_handled() | new)
         & ~is_unmade
         & ~_AC.any_deps_in_progress()
         & ~_AC.in_progress()
