@@ -110,7 +110,7 @@ def first_stale_stage(
         ingest = ingest_version(shard_version, configuration.reading_version)
         if not is_ingested(ingest, raw, rejected):
             is_new = raw is None and rejected is None
-            return Stale("raw_corpus", NEW if is_new else "its files or how they are read changed")
+            return Stale("raw_corpus", NEW if is_new else "changed files or reading")
     of_raw, of_chunks = content_of(raw), content_of(chunks)
     expected = {
         "chunks": (chunks, chunks_version(of_raw, configuration.chunking_version)),
@@ -118,9 +118,9 @@ def first_stale_stage(
         "quality_metrics": (metrics, metrics_version(embeddings)),
     }
     reasons = {
-        "chunks": "its text or the chunking changed",
-        "embeddings": "its chunks or the model changed",
-        "quality_metrics": "its vectors changed",
+        "chunks": "changed text or chunking",
+        "embeddings": "changed chunks or model",
+        "quality_metrics": "changed vectors",
     }
     for stage, (standing, version) in expected.items():
         if not is_done(standing, version):

@@ -87,7 +87,7 @@ def test_a_document_that_changed_is_embedded_again_and_no_other(
     pipeline = OpenedPipeline(second)
     pipeline.plan()
     changed = shard_of(first, "b.txt")
-    assert pipeline.stale_shards()[changed].reason == "its text or the chunking changed"
+    assert pipeline.stale_shards()[changed].reason == "changed text or chunking"
     assert run_second(second) == [changed]
     assert "Something else" in read(second, "chunks").filter(shard=changed)["text"][0]
 

@@ -129,7 +129,7 @@ def test_the_first_run_with_other_columns_says_which(settings: PipelineSettings)
     expected = Stale("raw_corpus", "text_column text -> body", by_settings=True)
     assert set(changed.stale_shards().values()) == {expected}
     later = OpenedPipeline(changed.settings).stale_shards()
-    assert {s.reason for s in later.values()} == {"its files or how they are read changed"}
+    assert {s.reason for s in later.values()} == {"changed files or reading"}
 
 
 def test_stale_shards_say_which_model_they_were_made_by(
@@ -172,7 +172,7 @@ def test_a_shard_whose_files_changed_too_is_not_said_to_be_stale_for_the_setting
     stale = changed.stale_shards()
     assert [stale[shard].reason for shard in sorted(stale)] == [
         "max_tokens default -> 32",
-        "its files or how they are read changed",
+        "changed files or reading",
         "max_tokens default -> 32",
     ]
 
@@ -180,7 +180,7 @@ def test_a_shard_whose_files_changed_too_is_not_said_to_be_stale_for_the_setting
 def test_where_nothing_is_noted_the_reason_is_what_it_was(settings: PipelineSettings) -> None:
     shutil.rmtree(Path(settings.tables) / "fingerprints")
     found = reasons(settings, precision="bf16")
-    assert found == {Stale("embeddings", "its chunks or the model changed"): 3}
+    assert found == {Stale("embeddings", "changed chunks or model"): 3}
 
 
 def test_the_plan_shows_at_most_five_reasons(

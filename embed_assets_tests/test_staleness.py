@@ -62,38 +62,38 @@ CASES: dict[str, tuple[dict[str, ShardState | None], tuple[str, str] | None]] = 
     "only rejections, and they stand": (ALL_REJECTED, None),
     "killed between rejected and raw_corpus": (
         NOTHING | {"rejected": state(INGEST, "rejections")},
-        ("raw_corpus", "its files or how they are read changed"),
+        ("raw_corpus", "changed files or reading"),
     ),
     "files changed": (
         from_older_input("raw_corpus"),
-        ("raw_corpus", "its files or how they are read changed"),
+        ("raw_corpus", "changed files or reading"),
     ),
     "files changed, then nothing but rejections": (
         DONE
         | {"raw_corpus": None, "rejected": state(staleness.no_documents_version("older"), "r")},
-        ("raw_corpus", "its files or how they are read changed"),
+        ("raw_corpus", "changed files or reading"),
     ),
     "no documents left, chunks still there": (
         DONE | ALL_REJECTED | {"chunks": CHUNKS},
-        ("chunks", "its text or the chunking changed"),
+        ("chunks", "changed text or chunking"),
     ),
     "no documents left, vectors still there": (
         ALL_REJECTED | {"embeddings": EMBEDDINGS},
-        ("embeddings", "its chunks or the model changed"),
+        ("embeddings", "changed chunks or model"),
     ),
     "no documents left, metrics still there": (
         ALL_REJECTED | {"quality_metrics": METRICS},
-        ("quality_metrics", "its vectors changed"),
+        ("quality_metrics", "changed vectors"),
     ),
     "not chunked": (DONE | {"chunks": None}, ("chunks", "not done yet")),
-    "text changed": (changed("raw_corpus"), ("chunks", "its text or the chunking changed")),
+    "text changed": (changed("raw_corpus"), ("chunks", "changed text or chunking")),
     "not embedded": (DONE | {"embeddings": None}, ("embeddings", "not done yet")),
-    "chunks changed": (changed("chunks"), ("embeddings", "its chunks or the model changed")),
+    "chunks changed": (changed("chunks"), ("embeddings", "changed chunks or model")),
     "not measured": (DONE | {"quality_metrics": None}, ("quality_metrics", "not done yet")),
-    "vectors changed": (changed("embeddings"), ("quality_metrics", "its vectors changed")),
+    "vectors changed": (changed("embeddings"), ("quality_metrics", "changed vectors")),
     "metrics of older vectors": (
         from_older_input("quality_metrics"),
-        ("quality_metrics", "its vectors changed"),
+        ("quality_metrics", "changed vectors"),
     ),
 }
 
@@ -124,7 +124,7 @@ def test_new_settings_begin_where_they_first_matter(
 
 def test_a_shard_of_nothing_but_rejections_is_new_when_its_files_change() -> None:
     found = first_stale_stage("shard-2", CONFIGURATION, ALL_REJECTED)
-    assert found == Stale("raw_corpus", "its files or how they are read changed")
+    assert found == Stale("raw_corpus", "changed files or reading")
 
 
 def test_documents_of_another_pipeline_are_never_read_again() -> None:

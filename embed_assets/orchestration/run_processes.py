@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 from dagster._core.events import DagsterEventType
+from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
 
-#: Says which process runs a job of `embed-assets run`, whose runs no code server knows.
+#: Says which process executes a run that no code server launched.
 PROCESS_TAG = "embed_assets/process"
 
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
@@ -40,7 +41,21 @@ class RunProcess:
 
 def this_process() -> dict[str, str]:
     """Tags for a run that this process executes itself, and that nobody can start again."""
-    told = {"host": socket.gethostname(), "pid": os.getpid(), "alive_at": time.time()}
+    return _tags(RunProcess(os.getpid(), time.time()))
+
+
+def note_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """The same for a run that goes on already, if it is such a one: that of `dg launch`."""
+    is_launched = GRPC_INFO_TAG in run.tags or PROCESS_TAG in run.tags
+    if is_launched or not isinstance(instance.run_launcher, DefaultRunLauncher):
+        return
+    process = _executing_process(instance, run)
+    if process is not None:
+        instance.add_run_tags(run.run_id, _tags(process))
+
+
+def _tags(process: RunProcess) -> dict[str, str]:
+    told = {"host": socket.gethostname(), "pid": process.pid, "alive_at": process.alive_at}
     return {PROCESS_TAG: json.dumps(told), MAX_RETRIES_TAG: "0"}
 
 
@@ -50,8 +65,11 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunProcess |
         told = json.loads(run.tags[PROCESS_TAG])
         here = told["host"] == socket.gethostname()
         return RunProcess(told["pid"], told["alive_at"]) if here else None
-    if not _is_launched_here(run):
-        return None
+    return _executing_process(instance, run) if _is_launched_here(run) else None
+
+
+def _executing_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunProcess | None:
+    """What Dagster's events of a run call its process, on whatever machine."""
     for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
         metadata = entry.get_dagster_event().engine_event_data.metadata
         if "pid" in metadata:

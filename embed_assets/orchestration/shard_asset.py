@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import wraps
 
+import click
 import dagster as dg
 
 from embed_assets.digests import digest
@@ -13,6 +14,7 @@ from embed_assets.orchestration.descriptions import description
 from embed_assets.orchestration.metadata import code_metadata, table_metadata
 from embed_assets.orchestration.observer import Observer, Silent
 from embed_assets.orchestration.partitions import partitions_definition
+from embed_assets.orchestration.run_processes import note_process
 from embed_assets.outcome import Outcome
 from embed_assets.settings import READING_SETTINGS, PipelineSettings
 
@@ -20,6 +22,9 @@ from embed_assets.settings import READING_SETTINGS, PipelineSettings
 _RETRIES = dg.RetryPolicy(
     max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
+
+# `dg launch` and `dagster asset materialize`, which execute assets in their own process.
+_LAUNCHING_COMMANDS = {"launch", "materialize"}
 
 # Settings that change what each stage makes: the UI marks shards as outdated when they do.
 _STAGE_SETTINGS = {
@@ -66,7 +71,7 @@ def shard_asset(
         kinds={"python", "deltalake", *kinds},
         partitions_def=partitions_definition(settings.shards_owner),
         automation_condition=when_stale(settings),
-        backfill_policy=dg.BackfillPolicy.multi_run(settings.shards_per_run),
+        backfill_policy=_backfill_policy(settings),
         metadata=table_metadata(settings.name, stage, uri) | code_metadata(code),
         code_version=digest(stage, *(f"{k}={v}" for k, v in sorted(values.items())))[:12],
         check_specs=check_specs,
@@ -84,6 +89,16 @@ def shard_asset(
     return decorated
 
 
+def _backfill_policy(settings: PipelineSettings) -> dg.BackfillPolicy:
+    """`shards_per_run` shards to a run. `dg launch`, which has no daemon to start several, takes a
+    range in one run, and refuses it for assets that ask for more.
+    """
+    command = click.get_current_context(silent=True)
+    if command is not None and command.info_name in _LAUNCHING_COMMANDS:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(settings.shards_per_run)
+
+
 def _retrying(body: Body) -> Body:
     """A body that Dagster tries again after an error that may pass.
 
@@ -95,6 +110,7 @@ def _retrying(body: Body) -> Body:
     def attempt(
         context: dg.AssetExecutionContext, config: StageConfig
     ) -> Iterator[dg.MaterializeResult]:
+        note_process(context.instance, context.run)
         try:
             yield from body(context, config)
         except Exception as error:

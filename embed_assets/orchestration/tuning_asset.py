@@ -9,6 +9,7 @@ from embed_assets.embedding.autotune import Tuning
 from embed_assets.orchestration.corpus_assets import opened, or_fail
 from embed_assets.orchestration.observer import Observer
 from embed_assets.orchestration.resources import GpuResource, gpu_key
+from embed_assets.orchestration.run_processes import note_process
 from embed_assets.quality.saved_plots import save_plots
 from embed_assets.settings import PipelineSettings
 from embed_assets.tuning import tune_pipeline, tuning_plot
@@ -40,6 +41,7 @@ def tuning_asset(settings: PipelineSettings, observer: Observer) -> dg.AssetsDef
     def batch_tuning(
         context: dg.AssetExecutionContext, config: TuningConfig
     ) -> dg.MaterializeResult:
+        note_process(context.instance, context.run)
         resource: GpuResource = getattr(context.resources, gpu)
         pipeline = opened(resource.located(settings), context, observer)
         tuning = or_fail(lambda: tune_pipeline(pipeline, config.seconds))

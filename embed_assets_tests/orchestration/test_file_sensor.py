@@ -63,7 +63,7 @@ def test_files_that_come_change_and_go_move_only_their_own_shards(
     (e,) = tick.added
     # One run: c is up to date, and going over it is cheaper than another run.
     assert tick.runs == [(b, e)]
-    assert tick.reasons == ["1 its files or how they are read changed, 1 new"]
+    assert tick.reasons == ["1 changed files or reading, 1 new"]
     assert tick.observed == [b]
     sensor.run(tick)
     assert sensor.tick().runs == []
