@@ -12,7 +12,7 @@ from rich.text import Text
 
 from embed_assets.embedding.autotune import Tuning
 from embed_assets.errors import InputError
-from embed_assets.fingerprints import recorded_configurations
+from embed_assets.fingerprints import Recorded, recorded_configurations
 from embed_assets.quality.check_summary import summarized
 from embed_assets.quality.checks import metric_findings
 from embed_assets.search import Hit
@@ -78,11 +78,17 @@ def print_status(tables: Tables) -> None:
         n_rows, n_bytes = sum(s.n_rows for s in states), sum(s.n_bytes for s in states)
         grid.add_row(name, str(len(states)), f"{n_rows:,}", size(n_bytes))
     out.print(grid)
-    for line in (*_fingerprint_lines(tables), *_check_lines(tables)):
+    try:
+        recorded = recorded_configurations(tables)
+        checks = _check_lines(tables, recorded)
+    except InputError as error:
+        # What is damaged here hides none of the counts above.
+        recorded, checks = [], [f"checks are not known: {plain(str(error))}"]
+    for line in (*_fingerprint_lines(tables, recorded), *checks):
         out.print(line)
 
 
-def _fingerprint_lines(tables: Tables) -> Iterable[str]:
+def _fingerprint_lines(tables: Tables, recorded: Sequence[Recorded]) -> Iterable[str]:
     standing = reading(
         tables.embeddings.uri,
         lambda: (
@@ -93,27 +99,23 @@ def _fingerprint_lines(tables: Tables) -> Iterable[str]:
             .collect()
         ),
     )
-    recorded = tables.fingerprints.read().frame.select("fingerprint", "dimension", "settings")
+    dimensions = tables.fingerprints.read().frame.select("fingerprint", "dimension")
+    models = {r.configuration.fingerprint: r.settings.model for r in recorded if r.settings}
     for row in standing.join(
-        recorded, on="fingerprint", how="left", maintain_order="left"
+        dimensions, on="fingerprint", how="left", maintain_order="left"
     ).iter_rows(named=True):
+        made_by = f" by {plain(model)}" if (model := models.get(row["fingerprint"])) else ""
         yield (
             f"fingerprint {row['fingerprint']}: {counted(row['rows'], 'vector')} of "
-            f"{row['dimension']} dimensions in {counted(row['shards'], 'shard')}"
+            f"{row['dimension']} dimensions{made_by} in {counted(row['shards'], 'shard')}"
         )
 
 
-def _check_lines(tables: Tables) -> Iterable[str]:
+def _check_lines(tables: Tables, recorded: Sequence[Recorded]) -> Iterable[str]:
     """What the checks that need no vector find in the shards' metrics, as the UI says it.
 
     By the settings in force; nothing where a newer version of this program noted them.
     """
-    try:
-        recorded = recorded_configurations(tables)
-    except InputError as error:
-        # What is damaged here hides none of the counts above.
-        yield f"checks are not known: {plain(str(error))}"
-        return
     if not recorded or recorded[0].settings is None:
         return
     metrics = reading(

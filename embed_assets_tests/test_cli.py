@@ -158,7 +158,8 @@ def test_status_tells_what_is_there(done: Done) -> None:
     n_vectors = read(done.settings, "embeddings").height
     (line,) = [line for line in result.output.splitlines() if line.startswith("embeddings")]
     assert line.split()[1:3] == ["3", str(n_vectors)]
-    assert f"{n_vectors} vectors of 32 dimensions in 3 shards" in result.output
+    vectors = f"{n_vectors} vectors of 32 dimensions by {done.settings.model} in 3 shards"
+    assert vectors in result.output
     # The same words as at the end of the run.
     for check in ("few_duplicates", "effective_rank_high_enough"):
         (found,) = re.findall(rf"check {check}: (passed|warning): (.*)", result.output)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, PrivateAttr
 from embed_assets.errors import SettingsError
 from embed_assets.orchestration.attributes import attributes_model
 from embed_assets.orchestration.build import build_pipeline
+from embed_assets.orchestration.doubled_keys import refuse_doubled_keys
 from embed_assets.orchestration.scaffolder import PipelineScaffolder
 from embed_assets.settings import PipelineSettings, load_settings
 from embed_assets.siblings import Declared, side_by_side
@@ -65,10 +66,13 @@ class EmbeddingPipeline(dg.Component, dg.Resolvable, PipelineSettings):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """From YAML. The name is the folder's unless it is set; paths start at the project root.
 
-        Raises SettingsError, naming the file, for settings that do not go together.
+        Raises SettingsError, naming the file, for settings that do not go together, and for a key
+        that stands twice.
         """
         folder = context.component_path.file_path
         file = find_defs_or_component_yaml(folder) or folder
+        if file.is_file():
+            refuse_doubled_keys(file)
         try:
             declared = super().load(attributes, context)
             values = declared.model_dump(exclude_unset=True)

@@ -73,6 +73,24 @@ def test_a_typo_in_a_defs_file_is_an_error_on_load_that_names_it(
         assert said in project._innermost(raised.value)
 
 
+def test_a_key_that_stands_twice_is_an_error_that_names_both_lines() -> None:
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(component_cls=EmbeddingPipeline, defs_path="notes")
+        (path / "defs.yaml").write_text(
+            "type: embed_assets.EmbeddingPipeline\n"
+            "attributes:\n  include: ['*.md']\n  overlap: 4\n  include: ['*.txt']\n"
+        )
+        with (
+            pytest.raises(Exception) as raised,  # noqa: PT011  Dagster's own wrapper
+            sandbox.load_component_and_build_defs(defs_path=path),
+        ):
+            pass
+        said = project._innermost(raised.value)
+        assert (
+            said == f"{path / 'defs.yaml'}:5: include stands here and in line 3; keep one of them"
+        )
+
+
 def test_the_instance_configuration_is_valid(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
