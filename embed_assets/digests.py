@@ -20,10 +20,7 @@ def digest(*parts: str | int) -> str:
 
 def digest_of(parts: Iterable[str | int]) -> str:
     """Hex digest (32 characters) of an iterable of parts in order."""
-    state = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        state.update(_framed(part))
-    return state.hexdigest()
+    return hashlib.blake2b(b"".join(map(_framed, parts)), digest_size=16).hexdigest()
 
 
 def _framed(part: str | int) -> bytes:

@@ -1,5 +1,7 @@
 """Where a text may be cut, and how good each place is. Pure numpy, linear in the text."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +15,17 @@ _SPACES = [code for code in range(0x80, 0x3001) if chr(code).isspace()]
 # Scripts without spaces, where nearly every character is a word: the blocks of CJK ideographs.
 _IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
-_ENDERS = np.array([*map(ord, ".!?"), _ENDER, _CJK_ENDER], dtype=np.uint8)
-_CLOSERS = np.array([*map(ord, "\"')]}"), _CLOSER], dtype=np.uint8)
+
+def _table(kinds: Iterable[int]) -> NDArray[np.bool_]:
+    """Which of all kinds of characters are among some, (256,)."""
+    table = np.zeros(256, dtype=bool)
+    table[list(kinds)] = True
+    return table
+
+
+_CJK_ENDERS = _table([_CJK_ENDER])
+_ENDERS = _table([*map(ord, ".!?"), _ENDER, _CJK_ENDER])
+_CLOSERS = _table([*map(ord, "\"')]}"), _CLOSER])
 
 
 def characters(text: str) -> NDArray[np.uint8]:
@@ -58,52 +69,62 @@ def cut_levels(
 
     `kinds` are the `characters` of the text, `starts` the tokens' offsets among them in order,
     each on a non-blank character where the token has one; `word_start` says which tokens begin a
-    word of the tokenizer. A blank, the end of a CJK sentence or an ideograph on either side make a
-    word's beginning too: some tokenizers know no words, and to others all between two blanks is
-    one. `text_starts` are the offsets at which texts begin where the text is several, with a line
-    end between each two.
+    word of the tokenizer. A blank, the beginning of a text, the end of a CJK sentence or an
+    ideograph on either side make a word's beginning too: some tokenizers know no words, and to
+    others all between two blanks is one. `text_starts` are the offsets at which texts begin where
+    the text is several, with a line end between each two.
     """
     if not len(kinds) or not len(starts):
         return np.full(len(starts), INSIDE, dtype=np.int8)
-    previous = _filled_before(kinds, starts)
-    at_start = np.zeros(len(starts), dtype=bool)
     begins = np.zeros(1, dtype=np.int64) if text_starts is None else text_starts
-    first = np.searchsorted(starts, begins)
-    first, begins = first[first < len(starts)], begins[first < len(starts)]
-    # A text does not know what stands before it. Of texts without a token the next one counts.
-    at_start[first] = previous[first] < begins
-    previous[first] = np.maximum(previous[first], begins - 1)
-    gap = starts - previous > 1
-    before, after = kinds[previous], kinds[np.minimum(starts, len(kinds) - 1)]
-    new = on_new_character(starts)
-    ends = np.empty(0, dtype=np.int64)
-    if (kinds == _CJK_ENDER).any():
-        ends = np.flatnonzero(_ends_sentence(kinds, previous, _ENDERS[-1:]) & ~at_start & new)
-    cut = word_start | gap | (after == _IDEOGRAPH) | ((before == _IDEOGRAPH) & ~at_start)
-    cut[ends] = True
-    cut &= new
-    levels = np.where(cut, np.int8(TOKEN), np.int8(INSIDE))
-    levels[ends] = SENTENCE
-    # Behind a blank, or the first: two in five tokens.
-    opening = np.flatnonzero(cut & (gap | at_start))
-    levels[opening] = _opening_levels(kinds, starts[opening], previous[opening], at_start[opening])
+    # By character and not by token: passes over bytes, and then one look for each token.
+    levels = _levels_of_words(kinds, begins)[starts]
+    np.maximum(levels, word_start.view(np.int8), out=levels)
+    if (kinds == _IDEOGRAPH).any() or (kinds == _CJK_ENDER).any():
+        np.maximum(levels, _levels_in_cjk(kinds)[starts], out=levels)
+    levels *= on_new_character(starts)
     return levels
 
 
-def _opening_levels(
-    kinds: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    previous: NDArray[np.int64],
-    at_start: NDArray[np.bool_],
-) -> NDArray[np.int8]:
-    """The same for tokens behind a blank or at the start, (n,), all of which are cuts."""
-    line_ends = _line_ends_before(kinds)
-    n_line_ends = line_ends[starts] - line_ends[previous + 1]
+def _levels_of_words(kinds: NDArray[np.uint8], begins: NDArray[np.int64]) -> NDArray[np.int8]:
+    """How good a cut is before each character and at the end, (n_chars + 1,): WORD to HEADING
+    where a word begins behind a blank or a text begins, INSIDE elsewhere.
+    """
+    blank = is_space(kinds)
+    edges = np.flatnonzero(np.diff(blank, prepend=True, append=True))
+    starts, ends = edges[::2], edges[1::2]
+    # What is behind the word before; of the first word of each text, behind nothing.
+    behind = np.append(0, ends)[:-1]
+    first = np.searchsorted(starts, begins)
+    first, begins = first[first < len(starts)], begins[first < len(starts)]
+    is_first = np.zeros(len(starts), dtype=bool)
+    is_first[first] = behind[first] <= begins
+    behind[first] = np.maximum(behind[first], begins)
+    line_ends = _line_ends(kinds)
+    n_line_ends = np.bincount(np.searchsorted(starts, line_ends), minlength=len(starts))
+    n_line_ends[first] = _n_between(line_ends, behind[first], starts[first])
+    n_line_ends = n_line_ends[: len(starts)]
     levels = np.full(len(starts), WORD, dtype=np.int8)
     levels[n_line_ends >= 1] = LINE
-    levels[_ends_sentence(kinds, previous, _ENDERS) & ~at_start] = SENTENCE
+    levels[_ends_sentence(kinds, behind - 1, _ENDERS) & ~is_first] = SENTENCE
     levels[n_line_ends >= 2] = PARAGRAPH
-    levels[_is_heading(kinds, starts) & (at_start | (n_line_ends >= 1))] = HEADING
+    levels[_is_heading(kinds, starts) & (is_first | (n_line_ends >= 1))] = HEADING
+    by_character = np.full(len(kinds) + 1, INSIDE, dtype=np.int8)
+    by_character[starts] = levels
+    return by_character
+
+
+def _levels_in_cjk(kinds: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """The same for text without blanks: TOKEN on either side of an ideograph, and SENTENCE where a
+    CJK sentence ends.
+    """
+    levels = np.full(len(kinds) + 1, INSIDE, dtype=np.int8)
+    ideograph = np.flatnonzero(kinds == _IDEOGRAPH)
+    levels[ideograph] = TOKEN
+    levels[ideograph + 1] = TOKEN
+    blank = is_space(kinds)
+    behind = np.flatnonzero(~blank[1:] & ~blank[:-1]) + 1
+    levels[behind[_ends_sentence(kinds, behind - 1, _CJK_ENDERS)]] = SENTENCE
     return levels
 
 
@@ -114,47 +135,31 @@ def on_new_character(starts: NDArray[np.int64]) -> NDArray[np.bool_]:
     return new
 
 
-def _filled_before(kinds: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The nearest non-blank character before each of some places, (n,); -1 where there is none."""
-    previous = starts - 1
-    behind_blank = np.flatnonzero(is_space(kinds[previous]))
-    previous[behind_blank] -= 1
-    # Most of these stand behind a single blank.
-    found = previous[behind_blank]
-    farther = behind_blank[is_space(kinds[np.maximum(found, 0)]) | (found < 0)]
-    if len(farther):
-        blank = is_space(kinds)
-        # What stands before two blanks or more; where nothing does, -1.
-        before_gap = np.flatnonzero(~blank[:-2] & blank[1:-1] & blank[2:])
-        before_gap = np.append(-1, before_gap)
-        gap = np.searchsorted(before_gap, starts[farther]) - 1
-        previous[farther] = before_gap[gap]
-    return previous
-
-
-def _line_ends_before(kinds: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """How many line ends stand before each character and before the end, (n_chars + 1,): line
-    feeds, and carriage returns that stand alone (old Mac text).
-    """
+def _line_ends(kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where line feeds are, and carriage returns that stand alone (old Mac text)."""
     line_ends = kinds == ord("\n")
     returns = kinds == ord("\r")
     if returns.any():
         line_ends |= returns & ~np.append(line_ends[1:], False)
-    before = np.zeros(len(kinds) + 1, dtype=np.int32)
-    np.cumsum(line_ends, out=before[1:])
-    return before
+    return np.flatnonzero(line_ends)
+
+
+def _n_between(
+    places: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """How many of some places in order are in each range [low, high), (n,)."""
+    return np.subtract(np.searchsorted(places, high), np.searchsorted(places, low))
 
 
 def _ends_sentence(
-    kinds: NDArray[np.uint8], previous: NDArray[np.int64], enders: NDArray[np.uint8]
+    kinds: NDArray[np.uint8], at: NDArray[np.int64], enders: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Whether a sentence ends with the character at each place."""
-    last = kinds[previous]
+    """Whether a sentence ends with the character at each place, (n,); `enders` is a `_table`."""
+    last = kinds[at]
     # A closing quote or bracket hides the full stop: look one further.
-    closed = np.flatnonzero(np.isin(last, _CLOSERS))
-    last[closed] = kinds[np.maximum(previous[closed] - 1, 0)]
-    ends: NDArray[np.bool_] = np.isin(last, enders)
-    return ends
+    closed = np.flatnonzero(_CLOSERS[last])
+    last[closed] = kinds[np.maximum(at[closed] - 1, 0)]
+    return enders[last]
 
 
 def _is_heading(kinds: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -165,9 +165,9 @@ def on_characters(kinds: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArra
     """Token offsets moved off a leading blank, which byte-level BPE counts in."""
     if not len(kinds) or not len(starts):
         return starts
-    spaces = is_space(kinds)
-    if not spaces[np.minimum(starts, len(kinds) - 1)].any():
+    if not is_space(kinds.take(starts, mode="clip")).any():
         return np.maximum.accumulate(starts)
+    spaces = is_space(kinds)
     following = np.where(spaces, len(kinds), np.arange(len(kinds), dtype=np.int32))
     following = np.minimum.accumulate(following[::-1])[::-1]
     moved = following[np.minimum(starts, len(kinds) - 1)]

@@ -119,12 +119,12 @@ class TokenWindows:
     def _slicing_holds(self, texts: Sequence[str], windows: Sequence[list[_Window]]) -> bool:
         """Whether a sample of the slices is what the chunks' own texts give."""
         sliced = [
-            (texts[i][start:end], ids)
-            for i, spans in enumerate(windows)
+            (text, start, end, ids)
+            for text, spans in zip(texts, windows, strict=True)
             for start, end, ids in spans
             if ids is not None
         ]
-        proved = sliced[::_PROOF_EVERY]
+        proved = [(text[start:end], ids) for text, start, end, ids in sliced[::_PROOF_EVERY]]
         own = self._tokenizer.encode_batch_fast([self._prompt + text for text, _ in proved])
         return all(
             np.array_equal(encoding.ids, ids)

@@ -6,6 +6,7 @@ really does is compared with them as chunks are made, and the first difference e
 
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +71,8 @@ def _ways(tokenizer: "Tokenizer", prompt: str) -> list[Way]:
     if not _knows_words(parts):
         return ways
     # Texts that hold one of the tokenizer's added tokens, such as "[SEP]", are no plain words.
-    added = [token["content"] for token in parts["added_tokens"]]
+    texts = [re.escape(token["content"]) for token in parts["added_tokens"]]
+    added = re.compile("|".join(texts) or "(?!)")
     by_words = partial(
         _tokenize_words, tokenizer, added, lambda group: pass_by_words(tokenizer, group.text)
     )
@@ -83,10 +85,10 @@ def _ways(tokenizer: "Tokenizer", prompt: str) -> list[Way]:
 
 
 def _tokenize_words(
-    tokenizer: "Tokenizer", added: Sequence[str], pass_over: _PassOver, texts: Sequence[str]
+    tokenizer: "Tokenizer", added: re.Pattern[str], pass_over: _PassOver, texts: Sequence[str]
 ) -> list[DocumentTokens] | None:
     """All texts at once, but for those of which no blank-delimited word stands for itself."""
-    plain = [i for i, text in enumerate(texts) if not any(token in text for token in added)]
+    plain = [i for i, text in enumerate(texts) if not added.search(text)]
     group = TextGroup([texts[i] for i in plain])
     overlong = group.overlong()
     if overlong.any():

@@ -48,7 +48,7 @@ def expected_level(text: str, start: int, begins_word: bool) -> int:
     ends_sentence = bool(end) and (end in "。！？｡" or (bool(gap) and end in ".!?…"))
     heading = re.match(r"#{1,6} ", text[start:]) and (not before or n_line_ends)
     beside_ideograph = re.search(r"[一-鿿]", text[start] + before[-1:])
-    if not (begins_word or gap or ends_sentence or beside_ideograph):
+    if before and not (begins_word or gap or ends_sentence or beside_ideograph):
         return INSIDE
     if heading:
         return HEADING
@@ -120,7 +120,7 @@ def test_edges_of_a_text(text: str, at: int, level: int) -> None:
 
 def test_a_sentence_in_a_script_without_spaces_ends_even_within_a_tokenizers_word() -> None:
     text = "ここに。いる"
-    assert levels_of(text, set()) == {0: INSIDE, 1: INSIDE, 2: INSIDE, 3: INSIDE, 4: SENTENCE, 5: 0}
+    assert levels_of(text, set()) == {0: WORD, 1: INSIDE, 2: INSIDE, 3: INSIDE, 4: SENTENCE, 5: 0}
 
 
 def test_no_cut_falls_between_tokens_of_one_character() -> None:
