@@ -6,12 +6,14 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage or settings.
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
 from embed_assets import __version__
 from embed_assets.command_group import Commands
+from embed_assets.errors import SettingsError
 from embed_assets.setting_options import chosen_settings, setting_options, with_setting_options
 from embed_assets.settings import Device, PipelineSettings, Precision, choices, load_settings
 from embed_assets.tables_option import tables_option
@@ -116,17 +118,27 @@ def search(query: str, tables: str, k: int, device: Device) -> None:
     from embed_assets.terminal import print_hits, quiet_libraries
 
     quiet_libraries()
+    if not query.strip():
+        raise SettingsError("QUERY is empty; say what to look for")
     print_hits(nearest(open_standing_tables(tables), query, k, device))
 
 
 @main.command()
-@tables_option
-def status(tables: str) -> None:
-    """Show shards, rows, bytes and fingerprints of the tables."""
-    from embed_assets.standing_tables import open_standing_tables
-    from embed_assets.terminal import print_status
+@partial(tables_option, with_settings=True)
+def status(tables: str, settings: PipelineSettings | None) -> None:
+    """Show shards, rows, bytes and fingerprints of the tables.
 
+    With --pipeline also what of them its settings have made outdated, and why. New and changed
+    files are seen by `run` and by the sensor.
+    """
+    from embed_assets.run_summary import print_outdated
+    from embed_assets.standing_tables import open_standing_tables
+    from embed_assets.terminal import print_status, quiet_libraries
+
+    quiet_libraries()
     print_status(open_standing_tables(tables))
+    if settings is not None:
+        print_outdated(settings)
 
 
 @main.command()

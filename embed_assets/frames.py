@@ -120,11 +120,11 @@ def embeddings_frame(
     provenance: Mapping[str, object],
     input_version: str,
 ) -> pl.DataFrame:
-    """Rows of `embeddings`: each chunk (chunk_id, doc_id, text_hash) with its vector, a row of
-    `vectors` (n_chunks, dimension).
+    """Rows of `embeddings`: each chunk (chunk_id, doc_id, text, text_hash) with its vector, a row
+    of `vectors` (n_chunks, dimension).
     """
     columns = {
-        **{name: chunks[name] for name in ("chunk_id", "doc_id", "text_hash")},
+        **{name: chunks[name] for name in ("chunk_id", "doc_id", "text", "text_hash")},
         "embedding": pl.Series("embedding", vectors).arr.to_list(),
     }
     constants = {"fingerprint": fingerprint, "provenance": json.dumps(dict(provenance))}

@@ -7,6 +7,7 @@ did not change writes nothing, so running again is always safe and cheap. No Dag
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -62,6 +63,8 @@ def ingest_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) -
         shard, frames.raw_corpus_frame(shard, documents, version), raw, rewrite=force, fence=fence
     )
     numbers = _ingest_numbers(len(documents), len(refused))
+    reasons = Counter(rejection.reason for rejection in refused)
+    numbers |= {f"rejected: {reason}": n for reason, n in sorted(reasons.items())}
     # Without the time for which another shard was read.
     numbers["seconds"] = time.perf_counter() - started
     return Outcome(shard, "raw_corpus", written, len(documents), numbers)

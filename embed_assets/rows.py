@@ -78,6 +78,7 @@ CHUNKS = pl.Schema(
     }
 )
 
+#: `text` is that of the chunk: old vectors have theirs still when `chunks` holds new ones already.
 #: `provenance` is JSON, the same on every row of a shard: device, precision, tokens, seconds and
 #: padding of the run that made its vectors.
 EMBEDDINGS = pl.Schema(
@@ -85,6 +86,7 @@ EMBEDDINGS = pl.Schema(
         SHARD: pl.String(),
         "chunk_id": pl.String(),
         "doc_id": pl.String(),
+        "text": pl.String(),
         "text_hash": pl.String(),
         "embedding": pl.List(pl.Float32()),
         "fingerprint": pl.String(),
@@ -157,7 +159,7 @@ PROBES = pl.Schema(
 )
 
 #: Raised when a release changes the tables so that an older one would misread them.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 SHARD_TABLES = {
     "raw_corpus": RAW_CORPUS,

@@ -78,6 +78,19 @@ def print_nothing_to_do(pipeline: OpenedPipeline) -> None:
     )
 
 
+def print_outdated(settings: PipelineSettings) -> None:
+    """What a run would do for the shards that are known, and why."""
+    out = console()
+    stale = OpenedPipeline(settings).stale_shards()
+    reasons = Counter(why.reason for why in stale.values())
+    for reason, n in _most_frequent(reasons):
+        out.print(f"outdated: {counted(n, 'shard')}: {plain(reason)}")
+    if stale:
+        out.print(f"  embed-assets run --pipeline {settings.name}")
+    else:
+        out.print("every shard is up to date with the settings")
+
+
 def print_unread(settings: PipelineSettings, unread: Mapping[str, str]) -> None:
     """Shards of the pipeline whose documents are used that could not be read, and why."""
     for shard, reason in sorted(unread.items()):

@@ -115,8 +115,9 @@ def _nearest(
 def _hits(tables: Tables, best: pl.DataFrame) -> Iterable[Hit]:
     for row in best.iter_rows(named=True):
         shard, chunk_id, doc_id = row["shard"], row["chunk_id"], row["doc_id"]
-        chunks = tables.chunks.read(shard, ["chunk_id", "text"])
-        texts = chunks.filter(pl.col("chunk_id") == chunk_id)["text"].to_list()
+        # Not those of `chunks`, which may be newer than the vectors.
+        rows = tables.embeddings.read(shard, ["chunk_id", "text"])
+        texts = rows.filter(pl.col("chunk_id") == chunk_id)["text"].to_list()
         documents = tables.raw_corpus.read(shard, ["doc_id", "source", "title"])
         found = documents.filter(pl.col("doc_id") == doc_id).to_dicts()
         # A shard published between two reads may have lost the chunk: say what is known.

@@ -323,8 +323,14 @@ def _explain(item: dict[str, Any]) -> str:
         return unknown_setting(key)
     if not item["loc"]:
         return str(item["ctx"]["error"]) if "ctx" in item else str(item["msg"])
-    expectation = str(item["msg"]).removeprefix("Value error, ")
-    return f"setting {key!r} is {item['input']!r}: {expectation}"
+    return f"setting {key!r} is {item['input']!r}: {expectation(str(item['msg']))}"
+
+
+def expectation(message: str) -> str:
+    """What pydantic says of a wrong value, in the words of YAML and of the command line."""
+    said = message.removeprefix("Value error, ").replace("valid tuple", "list, such as ['*.md']")
+    is_size = said.startswith(("could not interpret byte", "could not parse value and unit"))
+    return f"{said}; write a size as 500kB or 64MiB" if is_size else said
 
 
 def unknown_setting(key: str) -> str:

@@ -11,8 +11,12 @@ from embed_assets.locations import absolute_location
 from embed_assets.setting_options import declared_settings
 
 
-def tables_option(command: Callable[..., None]) -> Callable[..., None]:
-    """The root of the tables as `tables`: given, or that of a declared pipeline."""
+def tables_option(
+    command: Callable[..., None], *, with_settings: bool = False
+) -> Callable[..., None]:
+    """The root of the tables as `tables`: given, or that of a declared pipeline; `with_settings`
+    also those of the pipeline as `settings`, or None.
+    """
 
     @wraps(command)
     def with_tables(*, tables: str | None, pipeline: str | None, **values: object) -> None:
@@ -22,10 +26,10 @@ def tables_option(command: Callable[..., None]) -> Callable[..., None]:
             raise SettingsError(
                 "which tables? give --tables URI, or --pipeline NAME for a declared pipeline's"
             )
-        if tables:
-            root = absolute_location(tables, Path.cwd())
-        else:
-            root = declared_settings(pipeline).tables_root
+        settings = None if tables else declared_settings(pipeline)
+        root = settings.tables_root if settings else absolute_location(tables or "", Path.cwd())
+        if with_settings:
+            values["settings"] = settings
         command(tables=root, **values)
 
     options = (

@@ -10,6 +10,7 @@ import pytest
 from embed_assets.checksums import with_checksums
 from embed_assets.errors import InputError
 from embed_assets.opened_pipeline import OpenedPipeline
+from embed_assets.pipeline import chunk_shard
 from embed_assets.rows import FINGERPRINTS
 from embed_assets.search import search
 from embed_assets.settings import PipelineSettings
@@ -78,6 +79,23 @@ def test_half_way_to_a_new_model_only_its_vectors_are_compared(
     hits = search(new.tables, chunk["text"], 500, "cpu")
     assert {hit.shard for hit in hits} == {done}
     assert hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_old_vectors_keep_their_texts_while_the_new_chunks_have_none(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    write_files(tmp_path / "corpus", FILES)
+    settings = settings_for(tmp_path, tiny_bert, max_tokens=64)
+    run(settings)
+    before = search(open_delta_tables(settings.tables), "fog", 500, "cpu")
+    finer = OpenedPipeline(settings.model_copy(update={"max_tokens": 16}))
+    finer.claim()
+    for shard in finer.pieces:
+        chunk_shard(shard, finer)
+    rows, chunks = read(settings, "embeddings"), read(settings, "chunks")
+    assert not set(rows["chunk_id"]) <= set(chunks["chunk_id"])
+    assert all(hit.text for hit in before)
+    assert search(finer.tables, "fog", 500, "cpu") == before
 
 
 def test_a_model_that_was_changed_in_place_is_not_compared_with_old_vectors(

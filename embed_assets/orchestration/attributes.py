@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core.core_schema import ValidationInfo
 
-from embed_assets.settings import PipelineSettings
+from embed_assets.settings import PipelineSettings, expectation
 
 # Filled in when the file is loaded: `{{ env.CORPUS }}`.
 _TEMPLATE = "{{"
@@ -41,8 +41,7 @@ class _Attributes(BaseModel):
         except ValidationError as error:
             for item in error.errors():
                 if item["loc"]:
-                    said = str(item["msg"]).removeprefix("Value error, ")
-                    raise ValueError(said) from error
+                    raise ValueError(expectation(str(item["msg"]))) from error
         return value
 
 

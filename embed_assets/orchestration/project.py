@@ -18,7 +18,7 @@ import embed_assets.defs
 from embed_assets.errors import InputError, SettingsError
 from embed_assets.orchestration.component import declared_in
 from embed_assets.orchestration.environment import dagster_home, uses_postgres
-from embed_assets.settings import PipelineSettings, unknown_setting
+from embed_assets.settings import PipelineSettings, expectation, unknown_setting
 
 # Of a project that has none. Dagster would complain of its absence, and tell its makers of use.
 _CONFIG = "telemetry:\n  enabled: false\n"
@@ -164,11 +164,11 @@ def _innermost(error: BaseException) -> str:
 def _wrong_attribute(item: ErrorDetails) -> str:
     """Where it is, "attributes.overlap at FILE:LINE" as Dagster notes it, and what is wrong."""
     if not item["loc"]:
-        return item["msg"].removeprefix("Value error, ")
+        return expectation(item["msg"])
     where = ".".join(map(str, item["loc"])).strip("`")
     key = where.partition(" at ")[0]
     if item["type"] != "extra_forbidden":
-        return f"{where}: {item['msg'].removeprefix('Value error, ')}, not {item['input']!r:.80}"
+        return f"{where}: {expectation(item['msg'])}, not {item['input']!r:.80}"
     if not key.startswith("attributes."):
         return f"{where}: unknown key; the settings of a pipeline stand below attributes:"
     return f"{where}: {unknown_setting(key.rpartition('.')[2])}"

@@ -23,6 +23,9 @@ _RETRIES = dg.RetryPolicy(
     max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
 
+# What Dagster says of a run that asks for what is not there, such as a partition.
+_FINAL = (dg.DagsterInvalidInvocationError, dg.DagsterInvariantViolationError)
+
 # `dg launch` and `dagster asset materialize`, which execute assets in their own process.
 _LAUNCHING_COMMANDS = {"launch", "materialize"}
 
@@ -114,7 +117,9 @@ def _retrying(body: Body) -> Body:
         try:
             yield from body(context, config)
         except Exception as error:
-            if isinstance(error, dg.Failure) and not error.allow_retries:
+            if isinstance(error, _FINAL) or (
+                isinstance(error, dg.Failure) and not error.allow_retries
+            ):
                 raise
             raise dg.RetryRequested(
                 _RETRIES.max_retries, _RETRIES.calculate_delay(context.retry_number + 1)

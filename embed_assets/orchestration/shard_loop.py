@@ -7,6 +7,7 @@ import dagster as dg
 
 from embed_assets.errors import InputError
 from embed_assets.orchestration.observer import Observer
+from embed_assets.orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from embed_assets.orchestration.shard_events import ShardEvents
 from embed_assets.outcome import Outcome
 from embed_assets.shard_stream import Result
@@ -30,6 +31,13 @@ def run_shards(
     failures: dict[str, Exception] = {}
     # Always partition_keys: a run over a range of one key has no partition_key.
     shards: Sequence[str] = context.partition_keys
+    if not shards:
+        tags = context.run.tags
+        raise dg.Failure(
+            f"no shard is in the range {tags.get(RANGE_START_TAG)}...{tags.get(RANGE_END_TAG)}: "
+            "its first comes after its last",
+            allow_retries=False,
+        )
     observer.stage_started(stage, shards)
     with closing(run(shards)) as results:
         for shard, result in results:

@@ -61,6 +61,22 @@ def test_a_range_goes_in_one_run_which_can_be_told_from_a_dead_one(
         assert json.loads(run.tags[PROCESS_TAG])["pid"] == os.getpid()
 
 
+def test_a_range_that_is_written_backwards_fails_and_is_not_tried_again(
+    settings: PipelineSettings, home: Path
+) -> None:
+    with dg.DagsterInstance.get() as instance:
+        first, *_, last = Project(settings, instance).shards
+        result = launch("--job", "notes_embed", "--partition-range", f"{last}...{first}")
+        assert result.exit_code == 1
+        (run,) = [run for run in instance.get_runs() if run.job_name == "notes_embed"]
+        events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
+        (failure,) = [event for event in events if event and event.is_step_failure]
+        told = failure.step_failure_data.user_failure_data
+        assert told is not None
+        assert f"no shard is in the range {last}...{first}" in str(told.description)
+        assert not [event for event in events if event and event.is_step_up_for_retry]
+
+
 def test_elsewhere_a_backfill_is_cut_into_runs_of_shards_per_run(
     settings: PipelineSettings, home: Path
 ) -> None:

@@ -251,6 +251,14 @@ def test_the_command_line_reads_the_documents_before_it_embeds_them(
     assert hits.exit_code == 0, hits.output
     assert "b.txt" in hits.output
     assert here.invoke("doctor", "--pipeline", "short").exit_code == 0
+
+    status = here.invoke("status", "--pipeline", "short").output
+    assert "every shard is up to date with the settings" in status
+    declared = tmp_path / "project" / "src" / "two_models" / "defs" / "short" / "defs.yaml"
+    declared.write_text(declared.read_text().replace("max_tokens: 16", "max_tokens: 24"))
+    status = here.invoke("status", "--pipeline", "short").output
+    assert "outdated: 3 shards: max_tokens 16 -> 24\n" in status
+    assert "outdated" not in here.invoke("status", "--tables", "tables/short").output
     several = here.invoke("run")
     assert several.exit_code == 2
     assert "there are several pipelines, notes, short" in several.output
