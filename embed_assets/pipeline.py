@@ -16,7 +16,7 @@ from embed_assets import frames, staleness
 from embed_assets.concurrency import chunking_threads
 from embed_assets.document_chunks import chunked_documents
 from embed_assets.embedding.encoder import Encoder
-from embed_assets.freed_memory import give_back_freed_memory, keep_freed_memory
+from embed_assets.freed_memory import give_back_freed_memory
 from embed_assets.opened_pipeline import OpenedPipeline
 from embed_assets.outcome import Outcome
 from embed_assets.quality.checks import warning_findings
@@ -101,7 +101,6 @@ def chunk_shard(shard: str, pipeline: OpenedPipeline, *, force: bool = False) ->
         }
         return Outcome(shard, "chunks", False, len(n_tokens), numbers)
 
-    keep_freed_memory()
     documents = sound_rows(tables, tables.raw_corpus, shard)
     version = staleness.chunks_version(content_version(documents), pipeline.chunking_version)
     n_threads = chunking_threads(pipeline.settings.shard_bytes)

@@ -33,9 +33,7 @@ def print_plan(
     if plan.skipped:
         total = sum(plan.skipped.values())
         kinds = ", ".join(f"{kind} ({n:,})" for kind, n in plan.skipped.most_common(_MOST_NAMED))
-        out.print(
-            f"passed over {counted(total, 'file')} of types that are not read: {plain(kinds)}"
-        )
+        out.print(f"passed over {counted(total, 'file')} that are not read: {plain(kinds)}")
     shards = plan.shards
     if shards.added or shards.changed or shards.removed:
         out.print(

@@ -61,7 +61,8 @@ def _print_next(made: NewPipeline, file: Path, project: Project) -> None:
     steps = {
         f"embed-assets run --pipeline {name}": "embed it now",
         f'embed-assets search "how do I open a file" --pipeline {name}': "the nearest chunks",
-        "embed-assets ui": f"materialise {first}; or {switch} the sensor {sensor}",
+        "embed-assets ui": f"materialise {first}; or {switch} the sensor {sensor}. A UI that is "
+        "open already sees it after Reload definitions",
     }
     if not Path.cwd().is_relative_to(project.root):
         steps = {f"cd {shlex.quote(str(project.root))}": "", **steps}
