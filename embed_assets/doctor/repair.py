@@ -64,13 +64,16 @@ class Repair:
 
     def logs(self, findings: Sequence[Finding]) -> Iterator[str]:
         """Mend logs. Says what was done, a line at a time. Examine again before `rows`."""
-        for name in sorted({f.table for f in findings if f.kind in _OF_LOG}):
+        lying = {
+            f.table for f in findings if f.kind is Kind.FOREIGN_TABLE and self._is_ours(f.table)
+        }
+        for name in sorted(lying | {f.table for f in findings if f.kind in _OF_LOG}):
             folder = local_path(f"{self._root}/{name}")
             if folder is None:
                 yield f"{name}: its log is in an object store; mend it there"
                 continue
             yield from self._alone(self._mend_log, name, folder)
-            if self._can_be_opened(name):
+            if name not in lying and self._can_be_opened(name):
                 continue
             # Not while alone: what is saved is written like everything else.
             if name == "embeddings":
@@ -102,6 +105,12 @@ class Repair:
 
     def _give_up(self, name: str, folder: Path) -> Iterator[str]:
         yield self._moved(folder, name, "its log cannot be mended; the next run makes it")
+
+    def _is_ours(self, name: str) -> bool:
+        try:
+            return self._child.call(whole_tables.has_our_files, f"{self._root}/{name}", name)
+        except (InputError, Crashed):
+            return False
 
     def _can_be_opened(self, name: str) -> bool:
         try:

@@ -45,6 +45,15 @@ def inspect_table(
     return findings
 
 
+def has_our_files(uri: str, name: str) -> bool:
+    """Whether a table whose columns differ has files with the right ones: its log is damaged, then,
+    and it is none of somebody else's.
+    """
+    wanted, paths = set(TABLES[name].names()), paths_of(uri, None)
+    schemas = reading(uri, lambda: [pl.read_parquet_schema(path) for path in paths])
+    return bool(schemas) and all(wanted == {*schema, *PARTITION_KEYS[name]} for schema in schemas)
+
+
 def inspect_rows(uri: str, name: str) -> list[Finding]:
     """Damage in the rows of a table that is not published by shard."""
     rows = read_rows(uri, name)

@@ -145,6 +145,19 @@ def test_a_log_that_lies_about_its_data_is_written_again(
     )
 
 
+def test_a_log_that_lies_about_the_columns_costs_no_vector(
+    settings: PipelineSettings, child: Child
+) -> None:
+    (commit,) = (Path(settings.tables) / "embeddings" / "_delta_log").glob("0*0.json")
+    text = commit.read_text()
+    assert '\\"input_version\\"' in text
+    commit.write_text(text.replace('\\"input_version\\"', '\\"input_versioN\\"', 1))
+    assert Kind.FOREIGN_TABLE in {f.kind for f in examine(settings.tables, child)}
+    lines = repair(settings)
+    assert any("sound vectors saved" in line for line in lines)
+    assert embedded_again(settings, child) == 0
+
+
 def test_nothing_is_ever_deleted(settings: PipelineSettings, child: Child) -> None:
     root = Path(settings.tables)
     (shard, *_) = sorted((root / "chunks").glob("shard=*"))
