@@ -40,7 +40,7 @@ def refuse_without_nncf() -> None:
 
 
 def quantised(reference: TorchReference, calibration: TokenRows) -> "openvino.Model":
-    """The model in int8, matrix products between fp32 ends.
+    """The model in int8: its matrix products, with ranges measured on the calibration texts.
 
     Raises CannotConvert, and SettingsError without nncf.
     """

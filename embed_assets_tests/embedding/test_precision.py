@@ -74,9 +74,10 @@ def settings(tiny_bert: Path) -> PipelineSettings:
     return load_settings({"model": str(tiny_bert), "device": "cpu"})
 
 
-def test_auto_is_fp32_on_a_cpu_and_a_setting_is_taken_as_it_stands(
-    settings: PipelineSettings,
+def test_auto_is_fp32_on_a_cpu_without_bf16_and_a_setting_is_taken_as_it_stands(
+    monkeypatch: pytest.MonkeyPatch, settings: PipelineSettings
 ) -> None:
+    monkeypatch.setattr(openvino_runtime, "has_bf16", lambda: False)
     assert resolve_precision(settings) == "fp32"
     for name in ("fp32", "bf16", "fp16", "int8"):
         assert resolve_precision(settings.model_copy(update={"precision": name})) == name
