@@ -120,6 +120,23 @@ def test_the_device_works_while_a_shard_is_published(
     assert all(isinstance(result, Outcome) for _, result in results)
 
 
+def test_two_shards_are_published_at_the_same_time(
+    pipeline: OpenedPipeline, monkeypatch: pytest.MonkeyPatch, claims: ShardClaims
+) -> None:
+    together = threading.Barrier(2, timeout=PATIENCE)
+
+    def publishing(work: ShardVectors, pipeline: OpenedPipeline, *, force: bool) -> Outcome:
+        together.wait()
+        return publish_vectors(work, pipeline, force=force)
+
+    monkeypatch.setattr(shard_stream, "usable_cores", lambda: 2)
+    monkeypatch.setattr(shard_stream, "publish_vectors", publishing)
+    shards = sorted(pipeline.pieces)[:2]
+    results = list(embed_shards(shards, pipeline, [pipeline.encoder], claims))
+    assert [shard for shard, _ in results] == shards
+    assert all(isinstance(result, Outcome) and result.written for _, result in results)
+
+
 def test_two_devices_work_at_the_same_time(pipeline: OpenedPipeline, claims: ShardClaims) -> None:
     shards = sorted(pipeline.pieces)
     together = threading.Barrier(2, timeout=PATIENCE)
@@ -201,15 +218,16 @@ def test_the_device_goes_on_while_a_shards_last_checkpoint_is_committed(
 
 
 def test_giving_up_stops_the_device_and_publishes_nothing_more(
-    pipeline: OpenedPipeline, claims: ShardClaims
+    pipeline: OpenedPipeline, claims: ShardClaims, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first_came, n_batches = threading.Event(), 0
+    given_up, n_batches = threading.Event(), 0
+    monkeypatch.setattr(shard_stream, "Event", lambda: given_up)
 
     def slow() -> None:
         nonlocal n_batches
         n_batches += 1
         if n_batches > 1:
-            assert first_came.wait(PATIENCE)
+            assert given_up.wait(PATIENCE)
 
     encoder = Hooked(pipeline.encoder(), slow)
     before = threading.active_count()
@@ -217,7 +235,6 @@ def test_giving_up_stops_the_device_and_publishes_nothing_more(
         embed_shards(sorted(pipeline.pieces), pipeline, [lambda: encoder], claims)
     ) as results:
         assert next(results)[0] == "shard-000000"
-        first_came.set()
     assert set(pipeline.tables.embeddings.states()) == {"shard-000000"}
     assert n_batches <= 3
     assert threading.active_count() == before
