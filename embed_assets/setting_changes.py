@@ -5,7 +5,6 @@ What a stage was made from says under which configuration it was made: a shard t
 date under an earlier one is stale because of what differs between that one and the present one.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -18,8 +17,8 @@ from embed_assets.fingerprints import Configuration, Recorded
 from embed_assets.settings import READING_SETTINGS, PipelineSettings
 from embed_assets.staleness import STAGES, Stale
 from embed_assets.tables.table import ShardState
+from embed_assets.wording import setting_value
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _COMPARED = (
     *READING_SETTINGS,
     "document_prompt",
@@ -132,7 +131,7 @@ def setting_changes(
     for name in _COMPARED:
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
-            changes.append(f"{name} {_shown(old)} -> {_shown(new)}")
+            changes.append(f"{name} {setting_value(old)} -> {setting_value(new)}")
     return changes
 
 
@@ -145,19 +144,11 @@ def _model_change(
             names = [before.model, now.model]
         return [f"model {names[0]} -> {names[1]}"]
     if before.revision != now.revision:
-        return [f"model {now.model} {_shown(before.revision)} -> {_shown(now.revision)}"]
+        return [
+            f"model {now.model} {setting_value(before.revision)} -> {setting_value(now.revision)}"
+        ]
     # Chunks are also made by this program, whose next version may make others.
     return [f"the model's files{'' if has_same_tokenizer else ' or embed-assets'} changed"]
-
-
-def _shown(value: object) -> str:
-    """A setting's value; a prompt in quotes, a commit in short."""
-    if value is None:
-        return "default"
-    text = str(value)
-    if _COMMIT.fullmatch(text):
-        return text[:8]
-    return repr(text) if isinstance(value, str) and not text.isidentifier() else text
 
 
 def _fingerprints(

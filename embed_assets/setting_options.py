@@ -1,7 +1,7 @@
 """Command line options made from the settings themselves, so that the two cannot drift apart."""
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from embed_assets.errors import SettingsError
 from embed_assets.settings import PipelineSettings, load_settings
+from embed_assets.wording import setting_value
 
 
 def with_setting_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +69,8 @@ def _metavar(annotation: object) -> str:
 def chosen_settings(
     pipeline: str | None, values: dict[str, object]
 ) -> tuple[PipelineSettings, bool]:
-    """The settings of a run, and whether they are a declared pipeline's, unchanged.
+    """The settings of a run, and whether they are a declared pipeline's, unchanged; what is changed
+    is printed.
 
     Raises SettingsError for an unknown pipeline or a value that the settings refuse.
     """
@@ -81,7 +83,21 @@ def chosen_settings(
     if "documents_of" in given:
         given.setdefault("documents_tables", None)
     settings = _with_documents(load_settings(given, base=declared).located(Path.cwd()))
+    _tell_changes(settings, declared, given)
     return settings, settings == declared
+
+
+def _tell_changes(
+    settings: PipelineSettings, declared: PipelineSettings, given: Iterable[str]
+) -> None:
+    """What is not as a pipeline's own file has it: the next run without it goes back to that."""
+    changes = [
+        f"{name} {setting_value(before)} -> {setting_value(after)}"
+        for name in given
+        if (before := getattr(declared, name)) != (after := getattr(settings, name))
+    ]
+    if changes:
+        click.echo(f"{declared.name}, for this run alone: {', '.join(changes)}", err=True)
 
 
 def declared_settings(pipeline: str | None) -> PipelineSettings:

@@ -349,13 +349,18 @@ def test_a_run_says_why_shards_are_made_again(tmp_path: Path, tiny_bert: Path) -
     assert "  3 shards: up to date, done again because of --force\n" in result.output
 
 
-def test_the_declared_pipeline_is_found_by_name() -> None:
+def test_the_declared_pipeline_is_found_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     for pipeline in ("python_docs", None):
         settings, is_declared = chosen_settings(pipeline, {"corpus": None, "include": ()})
         assert (settings.name, is_declared) == ("python_docs", True)
         assert settings.shard_bytes == 1 << 20
-    settings, is_declared = chosen_settings("python_docs", {"overlap": "5"})
+    settings, is_declared = chosen_settings("python_docs", {"shard_bytes": "1MiB"})
+    assert is_declared
+    assert capsys.readouterr().err == ""
+    settings, is_declared = chosen_settings("python_docs", {"overlap": "5", "max_tokens": "64"})
     assert (settings.overlap, settings.shard_bytes, is_declared) == (5, 1 << 20, False)
+    changes = "overlap 0 -> 5, max_tokens default -> 64"
+    assert capsys.readouterr().err == f"python_docs, for this run alone: {changes}\n"
 
 
 @pytest.mark.parametrize(
